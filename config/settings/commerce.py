@@ -1,0 +1,15 @@
+"""Catalog, stock and orders: bounds and times of the contract (docs, api)."""
+
+from config import env
+
+CURRENCY = "GBP"
+CATALOG_AVAILABILITY = "apps.inventory.selectors.available"
+
+# An order that nobody pays ends after this long.
+ORDER_UNPAID_EXPIRY_S = env.integer("FLOODGATE_ORDER_UNPAID_EXPIRY_S", default=30 * 60)
+# An order may be written this long after its id was made, and never later: from then on the reaper may void it.
+ORDER_WRITE_DEADLINE_S = env.number("FLOODGATE_ORDER_WRITE_DEADLINE_S", default=30.0)
+ORDER_MAX_LINES = 50
+ORDER_MAX_QUANTITY = 999
+ORDER_MAX_OPEN_UNPAID = 20
+IDEMPOTENCY_RETENTION_DAYS = 7

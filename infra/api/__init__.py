@@ -1,0 +1,1 @@
+"""What every API endpoint shares: problem answers, strict input, cursors, the schema's conventions."""

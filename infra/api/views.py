@@ -1,0 +1,52 @@
+"""Base of the DRF views, and the parsing that they share."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from infra.api.fields import id_from_text
+from infra.api.problems import problem_response
+from infra.errors import NotFound, UnsupportedMediaType
+
+
+class ApiView(APIView):
+    """An endpoint of the contract: JSON in, JSON or a problem out, answers to a token are `no-store`."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, and refuse a body that is not JSON even where no field is read."""
+        super().initial(request, *args, **kwargs)
+        if request.method in ("POST", "PUT", "PATCH", "DELETE") and _has_body(request):
+            media_type = (request.content_type or "").split(";")[0].strip().lower()
+            if media_type != "application/json":
+                raise UnsupportedMediaType("Send the body as application/json.")
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        """Say which methods there are; the contract wants no body."""
+        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keep answers to a token out of every cache."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if "HTTP_AUTHORIZATION" in request.META or request.method not in ("GET", "HEAD"):
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def parse_id(text: str, *, what: str) -> int:
+    """Return the id in a path; what cannot be an id is not found."""
+    number = id_from_text(text)
+    if number is None:
+        raise NotFound(f"There is no such {what}.")
+    return number
+
+
+def not_found_view(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer for paths outside the contract (`handler404`)."""
+    return problem_response(NotFound("There is nothing at this address."))
+
+
+def _has_body(request: Request) -> bool:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return length != "0" or "HTTP_TRANSFER_ENCODING" in request.META

@@ -1,0 +1,1 @@
+"""Logs, metrics and request scope: what the people on call see."""
