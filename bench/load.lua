@@ -1,0 +1,105 @@
+-- The load of every scenario, run by wrk. Arguments: scenario window_s run_id threads file...
+--   place  shoppers.tsv skus.txt   orders; each has a shopper, one or two SKUs and an idempotency key of its own
+--   read   paths.txt               product details
+-- Sending stops at the end of the window and what is under way is answered, so that what was acknowledged is counted
+-- exactly.
+local ffi = require("ffi")
+ffi.cdef [[
+  typedef struct { long seconds; long nanoseconds; } bench_time;
+  int clock_gettime(int clock, bench_time *time);
+]]
+local CLOCK_MONOTONIC = 1
+local clock = ffi.new("bench_time")
+local threads = {}
+local build = {}
+
+local function now_s()
+  ffi.C.clock_gettime(CLOCK_MONOTONIC, clock)
+  return tonumber(clock.seconds) + tonumber(clock.nanoseconds) / 1e9
+end
+
+function setup(thread)
+  thread:set("index", #threads)
+  table.insert(threads, thread)
+end
+
+function init(args)
+  scenario, window_s, run_id, thread_count = args[1], tonumber(args[2]), args[3], tonumber(args[4])
+  math.randomseed(index * 7919 + os.time())
+  sent, answered, succeeded, codes, counts = 0, 0, 0, "", {}
+  build[scenario .. "_init"](args[5], args[6])
+end
+
+function build.place_init(shoppers, sku_list)
+  tokens, addresses, skus = {}, {}, {}
+  local line_number = 0
+  for line in io.lines(shoppers) do
+    if line_number % thread_count == index then
+      tokens[#tokens + 1], addresses[#addresses + 1] = line:match("^(%S+)\t(%S+)$")
+    end
+    line_number = line_number + 1
+  end
+  for line in io.lines(sku_list) do skus[#skus + 1] = line end
+end
+
+function build.place()
+  local shopper = (sent - 1) % #tokens + 1
+  local first, second = skus[math.random(#skus)], skus[math.random(#skus)]
+  local items = '{"sku":"' .. first .. '","quantity":1}'
+  if sent % 2 == 0 and second ~= first then items = items .. ',{"sku":"' .. second .. '","quantity":2}' end
+  return wrk.format("POST", "/api/v1/orders", {
+    ["Host"] = "127.0.0.1",
+    ["Authorization"] = "Bearer " .. tokens[shopper],
+    ["Content-Type"] = "application/json",
+    ["Idempotency-Key"] = run_id .. "-" .. index .. "-" .. sent,
+  }, '{"items":[' .. items .. '],"address_id":"' .. addresses[shopper] .. '"}')
+end
+
+function build.read_init(paths)
+  gets = {}
+  for line in io.lines(paths) do gets[#gets + 1] = wrk.format("GET", line, { ["Host"] = "127.0.0.1" }) end
+end
+
+function build.read()
+  return gets[math.random(#gets)]
+end
+
+function delay()
+  if started_s and now_s() - started_s >= window_s then return 600000 end
+  return 0
+end
+
+function request()
+  if not started_s then started_s = now_s() end
+  sent = sent + 1
+  return build[scenario]()
+end
+
+function response(status, headers, body)
+  answered = answered + 1
+  if status == 200 or status == 201 then
+    succeeded = succeeded + 1
+  else
+    local code = body and body:match('"code": ?"([a-z_]+)"') or tostring(status)
+    counts[code] = (counts[code] or 0) + 1
+    codes = ""
+    for name, count in pairs(counts) do codes = codes .. name .. "=" .. count .. " " end
+  end
+end
+
+function done(summary, latency, requests)
+  local function total(name)
+    local sum = 0
+    for _, thread in ipairs(threads) do sum = sum + thread:get(name) end
+    return sum
+  end
+  for _, name in ipairs({ "sent", "answered", "succeeded" }) do
+    io.write(string.format("BENCH %s %d\n", name, total(name)))
+  end
+  for _, thread in ipairs(threads) do io.write("BENCH codes " .. thread:get("codes") .. "\n") end
+  for _, p in ipairs({ 50, 90, 95, 99 }) do
+    io.write(string.format("BENCH p%d_ms %.3f\n", p, latency:percentile(p) / 1000))
+  end
+  local e = summary.errors
+  io.write(string.format("BENCH socket_errors %d\n", e.connect + e.read + e.write + e.timeout))
+end

@@ -1,0 +1,54 @@
+"""Fixtures that every test may use: the databases with their topology and months, and what the machine has."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from infra.sharding.bootstrap import make_months, seed_topology
+from infra.sharding.months import Month
+
+PARTS = {
+    "chromium": lambda: shutil.which("chromium"),
+    "wrk": lambda: shutil.which("wrk"),
+    "nginx": lambda: shutil.which("nginx"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose part of the machine is missing, with the reason; under CI that is a failure."""
+    for marker in item.iter_markers(name="needs"):
+        part = marker.args[0]
+        if not PARTS[part]():
+            reason = f"{part} is not on this machine"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
+    """Add to Django's test databases what their tables alone do not make: slot map, fences, months."""
+    with django_db_blocker.unblock():
+        seed_topology()
+        this_month = Month.of(datetime.now(UTC))
+        for month in (this_month.previous(), this_month, this_month.next()):
+            make_months(month, forecast=100_000)
+        for alias in settings.DATABASES:
+            connections[alias].close()
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the test commit for real, as threads and processes need; nothing is cleaned up behind it.
+
+    Such a test works on users, SKUs and orders of its own, so that it neither sees nor hurts another one's.
+    """
+    with django_db_blocker.unblock():
+        yield
+        for alias in settings.DATABASES:
+            connections[alias].close()
