@@ -1,0 +1,233 @@
+"""The running stack as a client, an operator and a fault injector meet it."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTANCE = "e2e"
+PORT_BASE = 38000
+REQUEST_TIMEOUT_S = 12.0
+
+
+def wait_for(what: str, question: Callable[[], Any], *, within_s: float, every_s: float = 0.2) -> Any:
+    """Ask until the answer is true and return it; fail with what was waited for."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"{what} did not happen within {within_s} s")
+        time.sleep(every_s)
+
+
+@dataclass
+class Shopper:
+    """A shopper with a token and an address, as `bench_shoppers` makes them or `register` does."""
+
+    stack: "Stack"
+    user_id: str
+    access: str
+    address_id: str = ""
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def call(self, method: str, path: str, *, key: str | None = None, **kwargs: Any) -> requests.Response:
+        """Send a request as this shopper."""
+        headers = {"Authorization": f"Bearer {self.access}"} | ({"Idempotency-Key": key} if key else {})
+        return self.session.request(
+            method,
+            self.stack.api + path,
+            headers=headers | kwargs.pop("headers", {}),
+            timeout=REQUEST_TIMEOUT_S,
+            **kwargs,
+        )
+
+    def place(self, *items: tuple[str, int], key: str | None = None, **fields: Any) -> requests.Response:
+        """Place an order of (SKU, quantity) lines."""
+        body = {
+            "items": [{"sku": sku, "quantity": quantity} for sku, quantity in items],
+            "address_id": self.address_id,
+            **fields,
+        }
+        return self.call("POST", "/orders", key=key or secrets.token_hex(12), json=body)
+
+    def place_until_settled(self, *items: tuple[str, int], within_s: float = 60) -> requests.Response:
+        """Place with one key until the answer is neither 503 nor `request_in_progress`, as the contract asks."""
+        key = secrets.token_hex(12)
+
+        def attempt() -> requests.Response | None:
+            try:
+                answer = self.place(*items, key=key)
+            except requests.RequestException:
+                return None
+            unsettled = answer.status_code in (429, 503) or (
+                answer.status_code == 409 and answer.json()["code"] == "request_in_progress"
+            )
+            return None if unsettled else answer
+
+        return wait_for("a settled answer", attempt, within_s=within_s)
+
+    def pay(self, order_id: str, outcome: str = "succeed", **fields: Any) -> requests.Response:
+        """Start a payment at the sandbox and say there how it ends; returns the started payment."""
+        started = self.call(
+            "POST", f"/orders/{order_id}/payments", key=secrets.token_hex(12), json={"provider": "sandbox"}
+        )
+        assert started.status_code == 201, started.text
+        told = requests.post(started.json()["redirect_url"], json={"outcome": outcome, **fields}, timeout=10)
+        assert told.ok, told.text
+        return started
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        """Return the order as it is now."""
+        answer = self.call("GET", f"/orders/{order_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait_for_status(self, order_id: str, status: str, *, within_s: float) -> dict[str, Any]:
+        """Wait until the order has the status and return it."""
+
+        def asked() -> dict[str, Any] | None:
+            order = self.order(order_id)
+            return order if order["status"] == status else None
+
+        return wait_for(f"order {order_id} {status}", asked, within_s=within_s)
+
+
+class Stack:
+    """One instance of the local stack."""
+
+    def __init__(self) -> None:
+        self.public = f"http://127.0.0.1:{PORT_BASE}"
+        self.api = self.public + "/api/v1"
+        self.staff = f"http://127.0.0.1:{PORT_BASE + 2}"
+        self._stopped_pids: set[int] = set()
+
+    @classmethod
+    def start(cls) -> "Stack":
+        """Bring the instance up and return it once ready."""
+        stack = cls()
+        done = stack._run("up", timeout_s=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return stack
+
+    def stop(self) -> None:
+        """Bring the instance down."""
+        self.resume_all()
+        self._run("down", timeout_s=120)
+
+    def _run(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, str(ROOT / "deploy" / "local" / "stack.py"),
+            "--instance", INSTANCE, "--port-base", str(PORT_BASE), *arguments,
+        ]  # fmt: skip
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("FLOODGATE_", "DJANGO_"))}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    def manage(self, *arguments: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+        """Run a management command against this instance."""
+        return self._run("manage", *arguments, timeout_s=timeout_s)
+
+    def status(self) -> str:
+        """Return the operator's status page."""
+        return self._run("status").stdout
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each running program."""
+        return {name: int(pid) for name, pid in re.findall(r"^(\S+) RUNNING pid (\d+)", self.status(), re.MULTILINE)}
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to one program; returns its process id."""
+        pid = self.pids()[name]
+        os.kill(pid, number)
+        if number is signal.SIGSTOP:
+            self._stopped_pids.add(pid)
+        elif number is signal.SIGCONT:
+            self._stopped_pids.discard(pid)
+        return pid
+
+    def resume_all(self) -> None:
+        """Let every stopped program go on."""
+        while self._stopped_pids:
+            try:
+                os.kill(self._stopped_pids.pop(), signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+
+    def ready(self) -> str:
+        """Return what the readiness check says, or "" when nobody answers."""
+        try:
+            return str(requests.get(self.public + "/healthz/ready", timeout=10).json()["status"])
+        except (requests.RequestException, ValueError, KeyError):
+            return ""
+
+    def wait_until_ok(self, *, within_s: float = 120) -> None:
+        """Wait until the stack is ready again."""
+        wait_for("ready ok", lambda: self.ready() == "ok", within_s=within_s)
+
+    def shoppers(self, count: int) -> list[Shopper]:
+        """Make new shoppers over all shards."""
+        with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as file:
+            done = self.manage("bench_shoppers", "--count", str(count), "--out", file.name)
+            assert done.returncode == 0, done.stdout + done.stderr
+            rows = [json.loads(line) for line in Path(file.name).read_text().splitlines()]
+        return [Shopper(self, row["user_id"], row["access"], row["address_id"]) for row in rows]
+
+    def shoppers_by_shard(self, count: int) -> dict[str, list[Shopper]]:
+        """Make new shoppers and sort them by the shard that holds them."""
+        sorted_shoppers: dict[str, list[Shopper]] = {}
+        for shopper in self.shoppers(count):
+            sorted_shoppers.setdefault(self.shard_of(shopper), []).append(shopper)
+        return sorted_shoppers
+
+    def shard_of(self, shopper: Shopper) -> str:
+        """Return the alias that holds the shopper."""
+        done = self.manage("locate", shopper.user_id)
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"shard_\d+", done.stdout)
+        assert found, done.stdout
+        return found.group()
+
+    def skus(self, count: int) -> list[str]:
+        """Return some real SKUs that no other test has been given."""
+        if not hasattr(self, "_skus"):
+            self._skus: list[str] = []
+            query: dict[str, Any] = {"limit": 100}
+            while len(self._skus) < 300:
+                page = requests.get(self.api + "/products", params=query, timeout=10).json()
+                self._skus += [product["skus"][0]["sku"] for product in page["results"] if product["skus"]]
+                query["cursor"] = page["next"]
+        taken, self._skus = self._skus[:count], self._skus[count:]
+        return taken
+
+    def set_stock(self, sku: str, count: int) -> None:
+        """Set what can still be bought of a SKU."""
+        done = self.manage("adjust_stock", sku, "--to", str(count), "--reason", "end-to-end test")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def audit(self, *, wait_s: int = 70) -> None:
+        """Fail unless the audit is clean, after what is in flight has settled."""
+        done = self.manage("audit", "--wait", str(wait_s), timeout_s=wait_s + 60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def all_at_once(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Make all calls at the same time and return their results in order."""
+    calls = list(calls)
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
