@@ -1,0 +1,1 @@
+"""The HTTP server's side of the API contract."""
