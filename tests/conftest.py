@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+import redis
+import requests
 from django.conf import settings
 from django.db import connections
-
 from infra.sharding.bootstrap import make_months, seed_topology
+
 from infra.sharding.months import Month
 
 PARTS = {
@@ -52,3 +54,33 @@ def committed(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -
         yield
         for alias in settings.DATABASES:
             connections[alias].close()
+
+
+def _refuse_inside_a_transaction(what: str) -> None:
+    """Fail if any database connection of this thread is in a transaction that the tested code opened itself."""
+    for connection in connections.all(initialized_only=True):
+        own = [block for block in connection.atomic_blocks if not block._from_testcase]
+        assert not own, f"{what} inside a transaction on {connection.alias}"
+
+
+@pytest.fixture(autouse=True)
+def no_network_inside_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no Redis or HTTP call be made while row locks are held: they would be held as long as it hangs."""
+    send_command, send_packed = redis.Connection.send_command, redis.Connection.send_packed_command
+    send_request = requests.Session.send
+
+    def guarded_command(self, *args, **kwargs):
+        _refuse_inside_a_transaction("a Redis call")
+        return send_command(self, *args, **kwargs)
+
+    def guarded_packed(self, *args, **kwargs):
+        _refuse_inside_a_transaction("a Redis call")
+        return send_packed(self, *args, **kwargs)
+
+    def guarded_request(self, *args, **kwargs):
+        _refuse_inside_a_transaction("an HTTP request")
+        return send_request(self, *args, **kwargs)
+
+    monkeypatch.setattr(redis.Connection, "send_command", guarded_command)
+    monkeypatch.setattr(redis.Connection, "send_packed_command", guarded_packed)
+    monkeypatch.setattr(requests.Session, "send", guarded_request)

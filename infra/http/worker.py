@@ -27,15 +27,14 @@ class ProblemGeventWorker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer for a request that could not be parsed or whose handling broke, and close the connection."""
-        for kind, code, detail in _REFUSALS:
-            if isinstance(exc, kind):
-                self.log.info("refused a request: %s", type(exc).__name__)
-                break
-        else:
-            code, detail = Code.INTERNAL_ERROR, "The error has been logged."
+        refusal = next(((code, detail) for kind, code, detail in _REFUSALS if isinstance(exc, kind)), None)
+        if refusal is None:
             self.log.error("error outside the application", exc_info=exc)
+            refusal = (Code.INTERNAL_ERROR, "The error has been logged.")
+        else:
+            self.log.info("refused a request: %s", type(exc).__name__)
         try:
-            util.write_nonblock(client, problem_bytes(code, detail))
+            util.write_nonblock(client, problem_bytes(*refusal))
         except OSError:
             self.log.debug("the client was gone before it could be told")
 

@@ -10,7 +10,6 @@ import requests
 
 from infra.errors import Code
 
-
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
