@@ -1,0 +1,1 @@
+"""The event bus, its consumers, their inbox and their dead letters."""

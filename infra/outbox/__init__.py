@@ -1,0 +1,1 @@
+"""Facts that leave: domain events, committed with what they tell, published by a relay."""
