@@ -32,6 +32,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_background_work() -> None:
+    """Keep lease renewal and refreshing threads from reading the databases beside a test."""
+    settings.BACKGROUND_STARTS_ON_USE = False
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
     """Add to Django's test databases what their tables alone do not make: slot map, fences, months."""

@@ -42,3 +42,7 @@ MONTHLY_ORDERS_FORECAST = env.integer(
     "FLOODGATE_MONTHLY_ORDERS", default=62_000_000 if env.IS_PRODUCTION else 4_000_000
 )
 MONTHS_AHEAD = 2
+
+# Lease renewal and refreshing of the slot map start with their first use in a process. Tests switch that off, so that
+# nothing reads the databases beside them.
+BACKGROUND_STARTS_ON_USE = True

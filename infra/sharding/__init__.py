@@ -1,0 +1,1 @@
+"""Where a user's rows live: slots, shards, ids that tell the way, monthly tables, explicit places."""
