@@ -1,0 +1,1 @@
+"""How Floodgate is run: processes on one machine (local), and the sandbox payment provider."""

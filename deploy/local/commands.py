@@ -1,0 +1,237 @@
+"""The commands of the one-machine stack; the Makefile calls them."""
+
+import argparse
+import fcntl
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from deploy.local import application, mysql_root, prerequisites, processes, servers, supervision
+from deploy.local.errors import StackError
+from deploy.local.instance import ROOT, Instance, load_instance
+
+_SERVERS_TIMEOUT_S = 90
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code is 0 when it did what was asked."""
+    options = _parser().parse_args(arguments)
+    try:
+        instance = load_instance(options.instance, port_base=options.port_base, db=options.db)
+        return int(options.run(instance, options) or 0)
+    except StackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stack.py", description=__doc__)
+    parser.add_argument("--instance", default="local", help="name of the instance (default: local)")
+    parser.add_argument("--port-base", type=int, help="first port of a new instance; remembered")
+    parser.add_argument("--db", choices=("mariadb", "mysql"), help="kind of database of a new instance; remembered")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    setup = commands.add_parser("setup", help="install what is missing")
+    setup.set_defaults(run=_setup)
+    up = commands.add_parser("up", help="start everything and wait until it is ready")
+    up.add_argument("--only", choices=("servers",), help="start only the databases and Redis")
+    up.set_defaults(run=_up)
+    commands.add_parser("down", help="stop everything").set_defaults(run=_down)
+    commands.add_parser("status", help="a line a process").set_defaults(run=_status)
+    logs = commands.add_parser("logs", help="the end of the logs")
+    logs.add_argument("name", nargs="?", help="one program, or `setup`")
+    logs.add_argument("--follow", action="store_true", help="go on showing what is added")
+    logs.set_defaults(run=_logs)
+    commands.add_parser("reset", help="stop and delete the data").set_defaults(run=_reset)
+    commands.add_parser("env", help="print the environment as export lines").set_defaults(run=_env)
+    manage = commands.add_parser("manage", help="run a management command given as one string or as words")
+    manage.add_argument("words", nargs=argparse.REMAINDER)
+    manage.set_defaults(run=_manage)
+    execute = commands.add_parser("exec", help="run a command with the instance's environment: exec -- COMMAND")
+    execute.add_argument("words", nargs=argparse.REMAINDER)
+    execute.set_defaults(run=_exec)
+    return parser
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+def _setup(instance: Instance, options: argparse.Namespace) -> None:
+    """Install what is missing: packages, the virtual environment, and MySQL where it is asked for."""
+    instance.make_folders()
+    log = instance.log_folder / "setup.log"
+    with_mysql = instance.db == "mysql"
+    with _locked("setup"):
+        prerequisites.install_packages(prerequisites.missing_packages(with_mysql=with_mysql), log=log)
+        prerequisites.make_venv(log=log)
+        if with_mysql:
+            mysql_root.make(log=log)
+
+
+def _up(instance: Instance, options: argparse.Namespace) -> None:
+    """Start the instance, or what is missing of it."""
+    _setup(instance, options)
+    with _locked(f"{instance.name}"):
+        instance.save()
+        supervisor = _start_supervisor(instance)
+        _start_servers(instance, supervisor)
+        if options.only != "servers":
+            application.start(instance, supervisor)
+
+
+def _down(instance: Instance, options: argparse.Namespace) -> None:
+    """Stop everything, whatever a killed supervisor left behind included."""
+    with _locked(f"{instance.name}"):
+        _stop(instance)
+
+
+def _status(instance: Instance, options: argparse.Namespace) -> int:
+    """Print a line a process; 0 when all run.
+
+    Scripts read this: a running process's line begins ``name RUNNING pid N``, no other line has the word "pid".
+    """
+    supervisor = supervision.Supervisor(instance)
+    if not supervisor.is_running():
+        print(f"the instance {instance.name} does not run: `make run` starts it")
+        for name, process_id in processes.left_over(instance).items():
+            print(f"{name} LEFT-OVER process {process_id}, which the next start or stop will end")
+        return 1
+    states = list(supervisor.states().values())
+    for state in states:
+        if state.state == "RUNNING":
+            print(f"{state.name} RUNNING pid {state.process_id}, uptime {_duration(state.uptime_s)}")
+        else:
+            print(f"{state.name} {state.state} {state.description.replace('pid', 'process')}".rstrip())
+    return 0 if all(state.state == "RUNNING" for state in states) else 1
+
+
+def _logs(instance: Instance, options: argparse.Namespace) -> int:
+    """Print the end of one program's log, or of all."""
+    pattern = f"{options.name or '*'}.log"
+    paths = sorted(str(path.relative_to(ROOT)) for path in instance.log_folder.glob(pattern))
+    if not paths:
+        raise StackError(f"there is no log {pattern} in {instance.log_folder.relative_to(ROOT)}")
+    command = ["tail", "-n", "200" if options.name else "20", *(["-F"] if options.follow else []), *paths]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _reset(instance: Instance, options: argparse.Namespace) -> None:
+    """Stop everything and delete all that the instance holds."""
+    with _locked(f"{instance.name}"):
+        _stop(instance)
+        if instance.socket_folder != instance.run_folder:
+            shutil.rmtree(instance.socket_folder, ignore_errors=True)
+        shutil.rmtree(instance.folder, ignore_errors=True)
+
+
+def _env(instance: Instance, options: argparse.Namespace) -> None:
+    """Print the environment for a shell: ``eval "$(stack.py --instance NAME env)"``."""
+    print("\n".join(instance.export_lines()))
+
+
+def _manage(instance: Instance, options: argparse.Namespace) -> int:
+    """Run a management command with its output passed on; the exit code is the command's."""
+    words = shlex.split(options.words[0]) if len(options.words) == 1 else options.words
+    return _run([str(prerequisites.VENV / "bin" / "python"), "manage.py", *words], instance)
+
+
+def _exec(instance: Instance, options: argparse.Namespace) -> int:
+    """Run any command with the instance's environment."""
+    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not words:
+        raise StackError("say which command: exec -- COMMAND")
+    return _run(words, instance)
+
+
+# -- steps --------------------------------------------------------------------------------------------------
+
+
+def _start_supervisor(instance: Instance) -> supervision.Supervisor:
+    supervisor = supervision.Supervisor(instance)
+    was_running = supervisor.is_running()
+    if not was_running:
+        _end_left_over(instance)
+        for program in supervision.programs_of(instance):
+            for name in program.ports:
+                _require_free_port(program.name, instance.ports[name])
+    servers.configure(instance)
+    instance.remember_settings()
+    instance.write_environment_file()
+    changed = supervision.write_configuration(instance)
+    if not was_running:
+        supervisor.launch()
+    elif changed:
+        supervisor.reload()
+    return supervisor
+
+
+def _start_servers(instance: Instance, supervisor: supervision.Supervisor) -> None:
+    all_servers = [*instance.database_servers, *instance.redis_servers]
+    for server in all_servers:
+        supervisor.start(server.program)
+    dumb = servers.wait_until_answering(instance, all_servers, timeout_s=_SERVERS_TIMEOUT_S)
+    if dumb is not None:
+        log = instance.log_folder / f"{dumb.program}.log"
+        raise StackError(
+            f"{dumb.program} does not answer after {_SERVERS_TIMEOUT_S} s; the end of {log}:\n{prerequisites.tail(log)}"
+        )
+
+
+def _stop(instance: Instance) -> None:
+    supervisor = supervision.Supervisor(instance)
+    if supervisor.is_running():
+        process_id = supervisor.process_id()
+        supervisor.shut_down()
+        # The supervisor waits for its programs: databases first write what they hold in memory.
+        deadline = time.monotonic() + 180
+        while processes.is_alive(process_id):
+            if time.monotonic() > deadline:
+                raise StackError(f"the supervisor (process {process_id}) does not end")
+            time.sleep(0.05)
+    _end_left_over(instance)
+
+
+def _end_left_over(instance: Instance) -> None:
+    found = processes.left_over(instance)
+    if found:
+        names = ", ".join(f"{name} (process {process_id})" for name, process_id in found.items())
+        print(f"ending what an earlier supervisor left behind: {names}", flush=True)
+        processes.end(list(found.values()), timeout_s=60)
+
+
+def _require_free_port(program: str, port: int) -> None:
+    if not processes.port_is_free(port):
+        raise StackError(
+            f"port {port}, which {program} needs, is taken by {processes.holder_of_port(port)}; end that, or choose "
+            f"other ports by FLOODGATE_PORT_BASE (see README)"
+        )
+
+
+def _run(command: list[str], instance: Instance) -> int:
+    return subprocess.run(command, cwd=ROOT, env=os.environ | instance.environment(), check=False).returncode
+
+
+def _duration(seconds: int) -> str:
+    minutes, seconds = divmod(max(seconds, 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Let one command at a time change an instance (or the installation); others wait for it."""
+    folder = ROOT / "var"
+    folder.mkdir(exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
