@@ -13,10 +13,13 @@ DB_PREFIX = env.text("FLOODGATE_DB_PREFIX", local="floodgate")
 QUERY_TIMEOUT_S = env.number("FLOODGATE_DB_QUERY_TIMEOUT_S", default=3.0)
 
 
+_ENGINE = "infra.mysql" if (env.BASE_DIR / "infra/mysql/base.py").exists() else "django.db.backends.mysql"
+
+
 def _database(url: str, alias: str) -> dict[str, Any]:
     parts = urlsplit(url)
     return {
-        "ENGINE": "infra.mysql",
+        "ENGINE": _ENGINE,
         "NAME": f"{DB_PREFIX}_{alias}",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -26,6 +29,11 @@ def _database(url: str, alias: str) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": False,
         "ATOMIC_REQUESTS": False,
         "TIME_ZONE": "UTC",
+        "OPTIONS": {
+            "charset": "utf8mb4",
+            "isolation_level": "read committed",
+            "init_command": "SET sql_mode='STRICT_TRANS_TABLES', time_zone='+00:00', innodb_lock_wait_timeout=3",
+        },
         "TEST": {"NAME": f"test_{DB_PREFIX}_{alias}", "CHARSET": "utf8mb4", "DEPENDENCIES": []},
     }
 
