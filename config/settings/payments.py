@@ -1,1 +1,27 @@
-"""payments settings."""
+"""Payment providers, and what is asked of them."""
+
+from config import env
+
+SANDBOX_URL = env.text("FLOODGATE_SANDBOX_URL", local="http://127.0.0.1:8003")
+
+# The sandbox is in production too only where it is asked for: whoever reaches it pays with a click.
+PAYMENT_PROVIDERS: dict[str, dict[str, object]] = {}
+if not env.IS_PRODUCTION or env.flag("FLOODGATE_SANDBOX_ENABLED", default=False):
+    PAYMENT_PROVIDERS["sandbox"] = {
+        "class": "apps.payments.providers.sandbox.SandboxProvider",
+        "url": SANDBOX_URL,
+        "secret": env.secret("FLOODGATE_SANDBOX_SECRET"),
+        "account": env.text("FLOODGATE_SANDBOX_ACCOUNT", local="floodgate"),
+        # Both together stay well below the ten seconds in which every request is answered.
+        "connect_timeout_s": 1.0,
+        "read_timeout_s": 3.0,
+        # How old a delivery's signature may be; the provider signs each delivery afresh.
+        "max_age_s": 300,
+    }
+
+# Where a shopper may be sent back to: origins, each with an optional path that the address must begin with.
+PAYMENT_RETURN_URLS = env.text_list(
+    "FLOODGATE_PAYMENT_RETURN_URLS", local="http://127.0.0.1:8000,http://localhost:8000,http://localhost:3000"
+)
+PAYMENT_MAX_ATTEMPTS = env.integer("FLOODGATE_PAYMENT_MAX_ATTEMPTS", default=50)
+PAYMENT_CALLBACK_RETENTION_DAYS = 90

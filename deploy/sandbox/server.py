@@ -85,18 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_request(self) -> None:
         try:
-            body = self._read_body()
-            path = urlsplit(self.path).path
-            method = "GET" if self.command == "HEAD" else self.command
-            for pattern, methods in self._ROUTES:
-                if match := pattern.fullmatch(path):
-                    if method not in methods:
-                        raise MethodNotAllowed(f"this page takes {', '.join(sorted(methods))}")
-                    if path.startswith("/v1/"):
-                        self._authenticate()
-                    getattr(self, methods[method])(body, *match.groups())
-                    return
-            raise UnknownReference("no such page")
+            self._dispatch(self._read_body())
         except SandboxError as error:
             self._send_json(error.status, {"error": {"code": error.code, "detail": error.detail}})
         except Exception:
@@ -104,7 +93,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": {"code": "internal_error", "detail": ""}})
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request
+    # The names that http.server looks for.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
+
+    def _dispatch(self, body: bytes) -> None:
+        path = urlsplit(self.path).path
+        method = "GET" if self.command == "HEAD" else self.command
+        for pattern, methods in self._ROUTES:
+            if match := pattern.fullmatch(path):
+                if method not in methods:
+                    raise MethodNotAllowed(f"this page takes {', '.join(sorted(methods))}")
+                if path.startswith("/v1/"):
+                    self._authenticate()
+                getattr(self, methods[method])(body, *match.groups())
+                return
+        raise UnknownReference("no such page")
 
     # -- merchant ---------------------------------------------------------------------------------------------
 
@@ -187,5 +190,5 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Write no line a request; a load test makes thousands."""

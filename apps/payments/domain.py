@@ -1,0 +1,213 @@
+"""Pure rules of payments: states, what a provider's word does to them, and the bounds of money. No I/O, no Django."""
+
+import re
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+
+class AttemptStatus(StrEnum):
+    """Where an attempt to pay stands; a provider's word about a payment uses the same list."""
+
+    PENDING = "pending"
+    REQUIRES_ACTION = "requires_action"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RefundStatus(StrEnum):
+    """Where a refund stands; `requested` and `rejected` are for refunds that the staff decide on."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+OPEN_ATTEMPTS: Final = frozenset({AttemptStatus.PENDING, AttemptStatus.REQUIRES_ACTION, AttemptStatus.PROCESSING})
+"""States in which the shopper can still pay, and is meant to."""
+
+OPEN_REFUNDS: Final = frozenset({RefundStatus.APPROVED, RefundStatus.PROCESSING})
+"""States in which the provider still has to act."""
+
+VOID_REFUNDS: Final = frozenset({RefundStatus.REJECTED, RefundStatus.FAILED})
+"""States in which no money went back and none will under this refund."""
+
+
+class Reaction(StrEnum):
+    """What a provider's word about a payment does to the attempt."""
+
+    MOVE = "move"
+    """The attempt takes the reported state."""
+    CAPTURE = "capture"
+    """Money has come: the attempt succeeds, and the order decides whether it was expected."""
+    IGNORE = "ignore"
+    """A repeat, or news older than what is known."""
+    CONTRADICTION = "contradiction"
+    """The word takes back what was final. Nothing changes; the staff are alerted."""
+    MISMATCH = "mismatch"
+    """Amount or currency are not those of the attempt. Nothing changes; the staff are alerted."""
+
+
+_PENDING, _ACTION, _PROCESSING = AttemptStatus.PENDING, AttemptStatus.REQUIRES_ACTION, AttemptStatus.PROCESSING
+_SUCCEEDED, _FAILED, _CANCELLED = AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, AttemptStatus.CANCELLED
+_MOVE, _CAPTURE, _IGNORE, _CONTRADICTION = (
+    Reaction.MOVE,
+    Reaction.CAPTURE,
+    Reaction.IGNORE,
+    Reaction.CONTRADICTION,
+)
+
+# Rows: what is known; columns: what the provider says. Words arrive late, twice and out of order; the one thing that
+# is never overlooked is money that came, and the one thing never believed is that money which came did not.
+REACTIONS: Final[Mapping[AttemptStatus, Mapping[AttemptStatus, Reaction]]] = {
+    known: dict(zip((_PENDING, _ACTION, _PROCESSING, _SUCCEEDED, _FAILED, _CANCELLED), reactions, strict=True))
+    for known, reactions in {
+        #             pending  requires_action  processing  succeeded  failed          cancelled
+        _PENDING:    (_IGNORE, _MOVE,           _MOVE,      _CAPTURE,  _MOVE,          _MOVE),
+        _ACTION:     (_IGNORE, _IGNORE,         _MOVE,      _CAPTURE,  _MOVE,          _MOVE),
+        _PROCESSING: (_IGNORE, _IGNORE,         _IGNORE,    _CAPTURE,  _MOVE,          _MOVE),
+        _SUCCEEDED:  (_IGNORE, _IGNORE,         _IGNORE,    _IGNORE,   _CONTRADICTION, _CONTRADICTION),
+        _FAILED:     (_IGNORE, _IGNORE,         _IGNORE,    _CAPTURE,  _IGNORE,        _IGNORE),
+        _CANCELLED:  (_IGNORE, _IGNORE,         _IGNORE,    _CAPTURE,  _IGNORE,        _IGNORE),
+    }.items()
+}  # fmt: skip
+
+
+class Money(NamedTuple):
+    """An amount and its currency."""
+
+    amount: Decimal
+    currency: str
+
+
+def reaction_to(known: AttemptStatus, reported: AttemptStatus, *, expected: Money, told: Money | None) -> Reaction:
+    """Return what a provider's word does to an attempt over `expected`; `told` is None where it names no money."""
+    if told is not None and told != expected:
+        return Reaction.MISMATCH
+    return REACTIONS[known][reported]
+
+
+class RefundReaction(StrEnum):
+    """What a provider's word about a refund does to it."""
+
+    MOVE = "move"
+    IGNORE = "ignore"
+    CONTRADICTION = "contradiction"
+    MISMATCH = "mismatch"
+
+
+def refund_reaction_to(
+    known: RefundStatus, reported: RefundStatus, *, expected: Money, told: Money | None
+) -> RefundReaction:
+    """Return what a provider's word (`processing`, `succeeded` or `failed`) does to a refund of `expected`."""
+    if told is not None and told != expected:
+        return RefundReaction.MISMATCH
+    if known in OPEN_REFUNDS:
+        return RefundReaction.IGNORE if reported == known else RefundReaction.MOVE
+    if reported in (known, RefundStatus.PROCESSING):
+        return RefundReaction.IGNORE
+    return RefundReaction.CONTRADICTION
+
+
+def refundable(*, captured: Decimal, claimed: Decimal) -> Decimal:
+    """Return what can still be given back of an attempt: captured and not yet claimed by a refund."""
+    return max(captured - claimed, Decimal(0))
+
+
+# -- references: names of rows that providers and shoppers get, from which the order is found again ----------------
+
+_REFERENCE: Final = re.compile(r"(pay|re)_([1-9][0-9]{0,18})_([1-9][0-9]{0,3})")
+_MAX_ORDER_ID: Final = 2**63 - 1
+
+
+class Reference(NamedTuple):
+    """What a payment or refund id names."""
+
+    is_refund: bool
+    order_id: int
+    n: int
+
+
+def payment_id(order_id: int, n: int) -> str:
+    """Return the id of an attempt: also the provider's reference and its idempotency key."""
+    return f"pay_{order_id}_{n}"
+
+
+def refund_id(order_id: int, n: int) -> str:
+    """Return the id of a refund: also the provider's reference and its idempotency key."""
+    return f"re_{order_id}_{n}"
+
+
+def parse_reference(text: str) -> Reference | None:
+    """Return what an id names, or None if it names nothing of ours."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None or int(match[2]) > _MAX_ORDER_ID:
+        return None
+    return Reference(match[1] == "re", int(match[2]), int(match[3]))
+
+
+# -- return addresses -------------------------------------------------------------------------------------------------
+
+
+def is_allowed_return_url(url: str, *, allowed: Collection[str]) -> bool:
+    """Tell whether a shopper may be sent back to `url`: same origin as an allowed address, and within its path.
+
+    Origins are compared as parsed, not as text: `https://shop.example.evil.net` and `https://shop.example@evil.net`
+    begin like `https://shop.example` and lead elsewhere.
+    """
+    if not _PLAIN_URL.fullmatch(url):
+        return False
+    wanted = _origin_and_path(url)
+    if wanted is None:
+        return False
+    for entry in allowed:
+        known = _origin_and_path(entry)
+        if known is not None and wanted[0] == known[0] and _is_within(wanted[1], known[1]):
+            return True
+    return False
+
+
+_PLAIN_URL: Final = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]{1,1990}")
+
+
+def _origin_and_path(url: str) -> tuple[tuple[str, str, int | None], str] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    if parts.username is not None or not parts.hostname or ".." in parts.path.split("/"):
+        return None
+    return (parts.scheme, parts.hostname, port), parts.path
+
+
+def _is_within(path: str, prefix: str) -> bool:
+    folder = prefix.rstrip("/")
+    return path == folder or path.startswith(folder + "/") or not folder
+
+
+# -- polling ----------------------------------------------------------------------------------------------------------
+
+FIRST_POLL_S: Final = 20
+_WATCH_CLOSED_S: Final = 24 * 3600
+
+
+def next_poll_s(status: AttemptStatus, *, age_s: float) -> float | None:
+    """Return in how many seconds the provider is asked again, or None for never.
+
+    An open attempt is asked about every 20 s, so that a silent success is found within 60 s. One that was closed
+    without money is watched for a day, ever more rarely, since a cancellation can lose against the shopper; `age_s` is
+    the time since it was closed.
+    """
+    if status in OPEN_ATTEMPTS:
+        return FIRST_POLL_S
+    if status == AttemptStatus.SUCCEEDED or age_s > _WATCH_CLOSED_S:
+        return None
+    return max(FIRST_POLL_S, age_s / 2)

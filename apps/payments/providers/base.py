@@ -1,0 +1,41 @@
+"""What every payment provider can do, and what its answers may be."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from apps.payments.types import CallbackNotice, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+
+
+class Provider(Protocol):
+    """A payment provider. Its methods call the network: never inside a transaction.
+
+    Each call ends within the provider's time limit. All raise ProviderTimeout or ProviderUnavailable when the outcome
+    is unknown, and ProviderRefused (UnknownAtProvider) when it is known that nothing was done. Creating is idempotent
+    by `reference`: the same request again returns the payment or refund as it stands.
+    """
+
+    name: str
+    account: str
+    """Our merchant account there; a callback for another one is not ours."""
+
+    def create_payment(self, order: PaymentOrder) -> PaymentOutcome:
+        """Open a payment, or return it as it stands."""
+
+    def fetch_payment(self, reference: str) -> PaymentOutcome:
+        """Return a payment as it stands."""
+
+    def cancel_payment(self, reference: str) -> PaymentOutcome:
+        """Cancel a payment that is not decided yet; returns it as it stands then, which may be paid."""
+
+    def create_refund(self, order: RefundOrder) -> RefundOutcome:
+        """Give money back, or return the refund as it stands."""
+
+    def fetch_refund(self, reference: str) -> RefundOutcome:
+        """Return a refund as it stands."""
+
+    def parse_callback(self, headers: Mapping[str, str], raw_body: bytes, *, now: datetime) -> CallbackNotice:
+        """Verify a callback and read it; no network. Raises SignatureInvalid, CallbackMalformed.
+
+        `headers` ignores case. Staleness is judged by `now`.
+        """

@@ -1,0 +1,181 @@
+"""The sandbox provider's client; the other side is `deploy/sandbox`, the protocol docs/payments.md."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from apps.payments.domain import AttemptStatus, Money, RefundStatus
+from apps.payments.errors import (
+    CallbackMalformed,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    SignatureInvalid,
+    UnknownAtProvider,
+)
+from apps.payments.types import CallbackNotice, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+
+SIGNATURE_HEADER: Final = "Sandbox-Signature"
+_SIGNATURE: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
+_EVENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_ACCOUNT: Final = re.compile(r"[\x21-\x7e]{1,64}")
+_AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")
+_CENT: Final = Decimal("0.01")
+
+
+class SandboxProvider:
+    """Talks to one sandbox; safe for threads and greenlets."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        account: str,
+        url: str,
+        secret: str,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        max_age_s: int,
+    ) -> None:
+        self.name = name
+        self.account = account
+        self._url = url.rstrip("/")
+        self._secret = secret.encode()
+        self._timeout = (connect_timeout_s, read_timeout_s)
+        self._max_age_s = max_age_s
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy of the machine stands between us and the provider
+        self._session.mount("http", HTTPAdapter(pool_connections=1, pool_maxsize=64))
+        key = hmac.new(self._secret, b"merchant-api-key", hashlib.sha256).hexdigest()
+        self._session.headers["Authorization"] = f"Bearer {key}"
+
+    def create_payment(self, order: PaymentOrder) -> PaymentOutcome:
+        """Open a payment, or return it as it stands."""
+        body = {
+            "reference": order.reference,
+            "amount": _amount_text(order.amount),
+            "currency": order.currency,
+            "return_url": order.return_url,
+        }
+        return self._payment("POST", "/v1/payments", body)
+
+    def fetch_payment(self, reference: str) -> PaymentOutcome:
+        """Return a payment as it stands."""
+        return self._payment("GET", f"/v1/payments/{reference}")
+
+    def cancel_payment(self, reference: str) -> PaymentOutcome:
+        """Cancel a payment that the shopper has not decided; returns it as it stands then."""
+        return self._payment("POST", f"/v1/payments/{reference}/cancel")
+
+    def create_refund(self, order: RefundOrder) -> RefundOutcome:
+        """Give money back, or return the refund as it stands."""
+        body = {
+            "reference": order.reference,
+            "payment_reference": order.payment_reference,
+            "amount": _amount_text(order.amount),
+            "currency": order.currency,
+        }
+        return self._refund("POST", "/v1/refunds", body)
+
+    def fetch_refund(self, reference: str) -> RefundOutcome:
+        """Return a refund as it stands."""
+        return self._refund("GET", f"/v1/refunds/{reference}")
+
+    def parse_callback(self, headers: Mapping[str, str], raw_body: bytes, *, now: datetime) -> CallbackNotice:
+        """Verify a delivery and read it. Raises SignatureInvalid, CallbackMalformed."""
+        self._verify(headers.get(SIGNATURE_HEADER, ""), raw_body, now=now)
+        try:
+            event = json.loads(raw_body)
+            event_id, account, type_ = event["event_id"], event["account"], event["type"]
+            subject, _, _ = type_.partition(".")
+            contents = event[subject]
+            reference = contents["reference"]
+            if not (_EVENT_ID.fullmatch(event_id) and _ACCOUNT.fullmatch(account) and isinstance(reference, str)):
+                raise CallbackMalformed("Event id, account or reference are not what they should be.")
+            outcome: PaymentOutcome | RefundOutcome
+            outcome = {"payment": _payment_outcome, "refund": _refund_outcome}[subject](contents)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise CallbackMalformed("The body is not a callback of this provider.") from error
+        return CallbackNotice(
+            provider=self.name,
+            account=account,
+            event_id=event_id,
+            reference=reference,
+            outcome=outcome,
+            raw_body=raw_body,
+        )
+
+    def _verify(self, header: str, raw_body: bytes, *, now: datetime) -> None:
+        match = _SIGNATURE.fullmatch(header)
+        if match is None:
+            raise SignatureInvalid(f"{SIGNATURE_HEADER} is missing or malformed.")
+        signed_at_s, signature = match.groups()
+        wanted = hmac.new(self._secret, f"{signed_at_s}.".encode() + raw_body, hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(wanted, signature):
+            raise SignatureInvalid("The signature does not match the body.")
+        if abs(now.timestamp() - int(signed_at_s)) > self._max_age_s:
+            raise SignatureInvalid("The signature is stale.")
+
+    def _payment(self, method: str, path: str, body: Mapping[str, object] | None = None) -> PaymentOutcome:
+        answer = self._call(method, path, body)
+        try:
+            return _payment_outcome(answer)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ProviderUnavailable("The payment provider's answer is not understood.") from error
+
+    def _refund(self, method: str, path: str, body: Mapping[str, object] | None = None) -> RefundOutcome:
+        answer = self._call(method, path, body)
+        try:
+            return _refund_outcome(answer)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ProviderUnavailable("The payment provider's answer is not understood.") from error
+
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        try:
+            response = self._session.request(
+                method, self._url + path, json=body, timeout=self._timeout, allow_redirects=False
+            )
+            answer = response.json()
+        except requests.Timeout as error:
+            raise ProviderTimeout("The payment provider did not answer in time.") from error
+        except requests.RequestException as error:  # an answer that is not JSON, too
+            raise ProviderUnavailable("The payment provider cannot be reached.") from error
+        if response.status_code == 404:
+            raise UnknownAtProvider(str(answer))
+        if response.status_code in (401, 429) or response.status_code >= 500:
+            raise ProviderUnavailable(f"The payment provider answered {response.status_code}.")
+        if response.status_code >= 300:
+            raise ProviderRefused(str(answer))
+        return answer
+
+
+def _amount_text(amount: Decimal) -> str:
+    """Write an amount with two decimals, or with more where it has more."""
+    return str(amount.quantize(_CENT)) if amount == amount.quantize(_CENT) else f"{amount.normalize():f}"
+
+
+def _payment_outcome(answer: Any) -> PaymentOutcome:
+    """Read a payment; raises LookupError, TypeError or ValueError for anything else."""
+    return PaymentOutcome(
+        status=AttemptStatus(answer["status"]), money=_money(answer), redirect_url=str(answer["redirect_url"])
+    )
+
+
+def _refund_outcome(answer: Any) -> RefundOutcome:
+    """Read a refund; raises LookupError, TypeError or ValueError for anything else."""
+    return RefundOutcome(status=RefundStatus(answer["status"]), money=_money(answer))
+
+
+def _money(answer: Any) -> Money:
+    amount, currency = answer["amount"], answer["currency"]
+    if not (isinstance(amount, str) and _AMOUNT.fullmatch(amount) and isinstance(currency, str)):
+        raise ValueError("an amount is a decimal string")
+    return Money(Decimal(amount), currency)

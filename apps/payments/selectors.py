@@ -1,0 +1,94 @@
+"""Reads of payments: attempts and refunds of one order, always through the order's place."""
+
+from decimal import Decimal
+
+from django.db.models import QuerySet
+
+from apps.payments.domain import AttemptStatus, RefundStatus, payment_id, refund_id
+from apps.payments.models import Attempt, Refund
+from apps.payments.types import AttemptView, RefundView
+from infra.sharding.months import Month
+from infra.sharding.places import Place
+
+
+def attempts_at(place: Place, order_id: int) -> QuerySet[Attempt]:
+    """Return the rows of an order's attempts, within a place that the caller has a transaction on."""
+    rows: QuerySet[Attempt] = Attempt.objects.at(place, Month.of_id(order_id)).filter(order_id=order_id)
+    return rows
+
+
+def refunds_at(place: Place, order_id: int) -> QuerySet[Refund]:
+    """Return the rows of an order's refunds, within a place that the caller has a transaction on."""
+    rows: QuerySet[Refund] = Refund.objects.at(place, Month.of_id(order_id)).filter(order_id=order_id)
+    return rows
+
+
+def attempts_of(order_id: int) -> list[AttemptView]:
+    """Return the attempts to pay an order, oldest first."""
+    rows = Attempt.objects.for_order(order_id).filter(order_id=order_id).order_by("n")
+    return [attempt_view(row) for row in rows]
+
+
+def get_attempt(order_id: int, n: int) -> AttemptView | None:
+    """Return one attempt, or None."""
+    row = Attempt.objects.for_order(order_id).filter(order_id=order_id, n=n).first()
+    return None if row is None else attempt_view(row)
+
+
+def refunds_of(order_id: int) -> list[RefundView]:
+    """Return the refunds of an order, oldest first."""
+    rows = Refund.objects.for_order(order_id).filter(order_id=order_id).order_by("n")
+    return [refund_view(row) for row in rows]
+
+
+def get_refund(order_id: int, n: int) -> RefundView | None:
+    """Return one refund, or None."""
+    row = Refund.objects.for_order(order_id).filter(order_id=order_id, n=n).first()
+    return None if row is None else refund_view(row)
+
+
+def accepted_attempt(order_id: int) -> AttemptView | None:
+    """Return the attempt whose money pays the order, or None while there is none."""
+    accepted = [a for a in attempts_of(order_id) if a.status == AttemptStatus.SUCCEEDED and not a.unexpected]
+    return accepted[0] if accepted else None
+
+
+def attempt_view(row: Attempt) -> AttemptView:
+    """Return the value that leaves this app for a row."""
+    return AttemptView(
+        order_id=row.order_id,
+        n=row.n,
+        payment_id=payment_id(row.order_id, row.n),
+        provider=row.provider,
+        method=row.method,
+        status=AttemptStatus(row.status),
+        amount=Decimal(row.amount),
+        currency=row.currency,
+        captured_amount=Decimal(row.captured_amount),
+        refund_claimed=Decimal(row.refund_claimed),
+        unexpected=row.unexpected,
+        superseded=row.superseded,
+        redirect_url=row.redirect_url,
+        return_url=row.return_url,
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def refund_view(row: Refund) -> RefundView:
+    """Return the value that leaves this app for a row."""
+    return RefundView(
+        order_id=row.order_id,
+        n=row.n,
+        refund_id=refund_id(row.order_id, row.n),
+        attempt_n=row.attempt_n,
+        status=RefundStatus(row.status),
+        amount=Decimal(row.amount),
+        currency=row.currency,
+        reason=row.reason,
+        items=tuple(row.items),
+        unexpected=row.unexpected,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,151 @@
+"""Frozen values that cross the border of payments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from apps.payments.domain import AttemptStatus, Money, Reaction, RefundReaction, RefundStatus
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """What a provider is asked to collect; `reference` is its idempotency key."""
+
+    reference: str
+    amount: Decimal
+    currency: str
+    method: str
+    return_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """What a provider is asked to give back; `reference` is its idempotency key."""
+
+    reference: str
+    payment_reference: str
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOutcome:
+    """A provider's word about a payment; `money` is None where it names none."""
+
+    status: AttemptStatus
+    money: Money | None = None
+    redirect_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOutcome:
+    """A provider's word about a refund: `processing`, `succeeded` or `failed`."""
+
+    status: RefundStatus
+    money: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackNotice:
+    """A callback whose signature was good: who tells what about which reference, under which event id."""
+
+    provider: str
+    account: str
+    event_id: str
+    reference: str
+    outcome: PaymentOutcome | RefundOutcome
+    raw_body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptChange:
+    """What a provider's word did to an attempt; `unexpected` money is already on its way back."""
+
+    n: int
+    before: AttemptStatus
+    after: AttemptStatus
+    reaction: Reaction
+    amount: Decimal
+    currency: str
+    unexpected: bool = False
+
+    @property
+    def captured(self) -> bool:
+        """Whether money has come by this change."""
+        return self.reaction == Reaction.CAPTURE
+
+    @property
+    def changed(self) -> bool:
+        """Whether the attempt's row was written."""
+        return self.reaction in (Reaction.MOVE, Reaction.CAPTURE)
+
+    @property
+    def alerts(self) -> bool:
+        """Whether the staff have to look at it."""
+        return self.reaction in (Reaction.CONTRADICTION, Reaction.MISMATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundChange:
+    """What a provider's word did to a refund; `unexpected` money never was the order's."""
+
+    n: int
+    before: RefundStatus
+    after: RefundStatus
+    reaction: RefundReaction
+    amount: Decimal
+    currency: str
+    unexpected: bool
+
+    @property
+    def changed(self) -> bool:
+        """Whether the refund's row was written."""
+        return self.reaction == RefundReaction.MOVE
+
+    @property
+    def alerts(self) -> bool:
+        """Whether the staff have to look at it: money that should be back and is not, or the reverse."""
+        failed = self.changed and self.after == RefundStatus.FAILED
+        return failed or self.reaction in (RefundReaction.CONTRADICTION, RefundReaction.MISMATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An attempt as its shopper sees it (the API contract's payment), and what the use cases need of it."""
+
+    order_id: int
+    n: int
+    payment_id: str
+    provider: str
+    method: str
+    status: AttemptStatus
+    amount: Decimal
+    currency: str
+    captured_amount: Decimal
+    refund_claimed: Decimal
+    unexpected: bool
+    superseded: bool
+    redirect_url: str
+    return_url: str
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefundView:
+    """A refund as its shopper sees it, and what the use cases need of it."""
+
+    order_id: int
+    n: int
+    refund_id: str
+    attempt_n: int
+    status: RefundStatus
+    amount: Decimal
+    currency: str
+    reason: str
+    items: tuple[Mapping[str, object], ...]
+    unexpected: bool
+    created_at: datetime
+    updated_at: datetime
