@@ -79,9 +79,10 @@ def _up(instance: Instance, options: argparse.Namespace) -> None:
     _setup(instance, options)
     with _locked(f"{instance.name}"):
         instance.save()
-        supervisor = _start_supervisor(instance)
+        only_servers = options.only == "servers"
+        supervisor = _start_supervisor(instance, only_servers=only_servers)
         _start_servers(instance, supervisor)
-        if options.only != "servers":
+        if not only_servers:
             application.start(instance, supervisor)
 
 
@@ -152,14 +153,14 @@ def _exec(instance: Instance, options: argparse.Namespace) -> int:
 # -- steps --------------------------------------------------------------------------------------------------
 
 
-def _start_supervisor(instance: Instance) -> supervision.Supervisor:
+def _start_supervisor(instance: Instance, *, only_servers: bool) -> supervision.Supervisor:
     supervisor = supervision.Supervisor(instance)
     was_running = supervisor.is_running()
     if not was_running:
         _end_left_over(instance)
-        for program in supervision.programs_of(instance):
-            for name in program.ports:
-                _require_free_port(program.name, instance.ports[name])
+        for path in instance.metrics_folder.glob("*.db"):
+            path.unlink()
+    _require_free_ports(instance, supervisor if was_running else None, only_servers=only_servers)
     servers.configure(instance)
     instance.remember_settings()
     instance.write_environment_file()
@@ -205,12 +206,22 @@ def _end_left_over(instance: Instance) -> None:
         processes.end(list(found.values()), timeout_s=60)
 
 
-def _require_free_port(program: str, port: int) -> None:
-    if not processes.port_is_free(port):
-        raise StackError(
-            f"port {port}, which {program} needs, is taken by {processes.holder_of_port(port)}; end that, or choose "
-            f"other ports by FLOODGATE_PORT_BASE (see README)"
-        )
+def _require_free_ports(instance: Instance, supervisor: supervision.Supervisor | None, *, only_servers: bool) -> None:
+    """Raise StackError with every port that somebody else holds, before anything is started."""
+    states = supervisor.states() if supervisor else {}
+    own = {name for name, state in states.items() if state.state not in {"STOPPED", "FATAL"}}
+    taken = [
+        f"port {instance.ports[port]}, which {program.name} needs, is taken by "
+        f"{processes.holder_of_port(instance.ports[port])}"
+        for program in supervision.programs_of(instance)
+        for port in program.ports
+        if program.name not in own and (program.is_server or not only_servers)
+        if not processes.port_is_free(instance.ports[port])
+    ]
+    if taken:
+        variable = f"{instance.port_variable}_BASE"
+        advice = f"end that, or choose other ports: {variable}=N takes N to N+3 and N+306 to N+380"
+        raise StackError("\n".join([*taken, advice]))
 
 
 def _run(command: list[str], instance: Instance) -> int:

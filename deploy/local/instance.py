@@ -58,23 +58,33 @@ class Instance:
 
     @property
     def folder(self) -> Path:
+        """All that the instance keeps; deleting it deletes the instance."""
         return ROOT / "var" / self.name
 
     @property
     def log_folder(self) -> Path:
+        """A log for each program, and those of setting up."""
         return self.folder / "log"
 
     @property
     def run_folder(self) -> Path:
+        """What belongs to one run: process ids, sockets."""
         return self.folder / "run"
 
     @property
     def data_folder(self) -> Path:
+        """The servers' data."""
         return self.folder / "data"
 
     @property
     def conf_folder(self) -> Path:
+        """Generated configuration."""
         return self.folder / "conf"
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Where every process writes its metrics, to be added up at each scrape."""
+        return self.folder / "prometheus"
 
     @property
     def socket_folder(self) -> Path:
@@ -101,16 +111,24 @@ class Instance:
 
     @property
     def redis_servers(self) -> tuple[Server, ...]:
+        """The Redis that must keep what it is given, and the one that may forget."""
         return (Server("redis-durable", "redis-durable"), Server("redis-cache", "redis-cache"))
 
     @property
+    def port_variable(self) -> str:
+        """The beginning of the environment variables that choose the instance's ports."""
+        return port_variable_of(self.name)
+
+    @property
     def schema_prefix(self) -> str:
+        """What the names of all schemas begin with."""
         return "floodgate"
 
     def make_folders(self) -> None:
         """Make the instance's folders; nobody but their owner may look into them."""
         (ROOT / "var").mkdir(exist_ok=True)
-        for folder in (self.folder, self.log_folder, self.run_folder, self.data_folder, self.conf_folder):
+        folders = (self.folder, self.log_folder, self.run_folder, self.data_folder, self.conf_folder)
+        for folder in (*folders, self.metrics_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_folder.mkdir(mode=0o700, exist_ok=True)
         if self.socket_folder.stat().st_uid != os.getuid():
@@ -142,23 +160,12 @@ class Instance:
         Further ``FLOODGATE_*`` settings that the caller's shell carries are passed on; those that the instance
         decides itself (addresses, secrets) always win.
         """
-        passed_on = {
-            key: value
-            for key, value in os.environ.items()
-            if key.startswith("FLOODGATE_") and not key.startswith(("FLOODGATE_PORT_", "FLOODGATE_TEST_PORT_"))
-        }
-        return self._remembered_settings() | passed_on | self.secrets() | self._addresses()
+        return self._remembered_settings() | _settings_of_caller() | self.secrets() | self._addresses()
 
     def remember_settings(self) -> None:
         """Keep the extra ``FLOODGATE_*`` settings of this start for later commands on the same instance."""
         own = self.secrets() | self._addresses()
-        extra = {
-            key: value
-            for key, value in os.environ.items()
-            if key.startswith("FLOODGATE_")
-            and key not in own
-            and not key.startswith(("FLOODGATE_PORT_", "FLOODGATE_TEST_PORT_"))
-        }
+        extra = {key: value for key, value in _settings_of_caller().items() if key not in own}
         _write_private(self.folder / "settings.json", json.dumps(extra, indent=2) + "\n")
 
     def write_environment_file(self) -> Path:
@@ -168,6 +175,7 @@ class Instance:
         return path
 
     def export_lines(self) -> list[str]:
+        """The environment as lines for a shell."""
         return [f"export {key}={shlex.quote(value)}" for key, value in sorted(self.environment().items())]
 
     def _remembered_settings(self) -> dict[str, str]:
@@ -176,7 +184,9 @@ class Instance:
 
     def _addresses(self) -> dict[str, str]:
         password = self.secrets()["FLOODGATE_DB_PASSWORD"]
-        database_urls = [f"mysql://floodgate:{password}@127.0.0.1:{self.ports[s.port_name]}" for s in self.database_servers]
+        database_urls = [
+            f"mysql://floodgate:{password}@127.0.0.1:{self.ports[s.port_name]}" for s in self.database_servers
+        ]
         return {
             "FLOODGATE_PROFILE": self.profile,
             "FLOODGATE_INSTANCE": self.name,
@@ -191,7 +201,7 @@ class Instance:
             "FLOODGATE_INTERNAL_URL": f"http://127.0.0.1:{self.ports['internal']}",
             "FLOODGATE_STAFF_URL": f"http://127.0.0.1:{self.ports['staff']}",
             "FLOODGATE_SANDBOX_URL": f"http://127.0.0.1:{self.ports['sandbox']}",
-            "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "prometheus"),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.metrics_folder),
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
 
@@ -208,8 +218,7 @@ def load_instance(name: str, *, port_base: int | None = None, db: str | None = N
     db = db or remembered.get("db") or ("mysql" if name.endswith("-mysql") else "mariadb")
     if remembered and remembered["db"] != db:
         raise StackError(f"the instance {name} runs on {remembered['db']}; use another name for {db}")
-    is_test = name.startswith("test")
-    variable = "FLOODGATE_TEST_PORT" if is_test else "FLOODGATE_PORT"
+    variable = port_variable_of(name)
     asked_base = port_base or _port_from_environment(f"{variable}_BASE")
     if asked_base is not None:
         ports = {part: asked_base + offset for part, offset in PORT_OFFSETS.items()}
@@ -224,7 +233,25 @@ def load_instance(name: str, *, port_base: int | None = None, db: str | None = N
     doubled = {port for port in ports.values() if list(ports.values()).count(port) > 1}
     if doubled:
         raise StackError(f"two parts were given the same port: {sorted(doubled)}")
-    return Instance(name=name, db=db, ports=ports, profile="test" if is_test else "local")
+    return Instance(name=name, db=db, ports=ports, profile="test" if _is_test(name) else "local")
+
+
+def port_variable_of(name: str) -> str:
+    """Tests run beside the stack, so their ports have variables of their own."""
+    return "FLOODGATE_TEST_PORT" if _is_test(name) else "FLOODGATE_PORT"
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("test")
+
+
+def _settings_of_caller() -> dict[str, str]:
+    """The ``FLOODGATE_*`` settings in the caller's shell, but for those that choose ports of instances."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith("FLOODGATE_") and not key.startswith(("FLOODGATE_PORT_", "FLOODGATE_TEST_PORT_"))
+    }
 
 
 def _port_from_environment(variable: str) -> int | None:

@@ -90,7 +90,9 @@ def make_venv(*, log: Path) -> None:
         return
     print("making the virtual environment", flush=True)
     if not (VENV / "bin" / "python").exists():
-        run_logged([sys.executable, "-m", "venv", str(VENV)], log=log, reason="the virtual environment could not be made")
+        run_logged(
+            [sys.executable, "-m", "venv", str(VENV)], log=log, reason="the virtual environment could not be made"
+        )
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes"]
     for lock in LOCKS:
         command += ["-r", str(lock)]
@@ -158,4 +160,3 @@ def _no_service_starts(prefix: list[str]) -> Iterator[None]:
         yield
     finally:
         subprocess.run([*prefix, "rm", "-f", str(_POLICY)], check=True)
-

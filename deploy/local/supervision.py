@@ -19,6 +19,8 @@ from deploy.local.instance import ROOT, SHARD_COUNT, Instance
 from deploy.local.prerequisites import VENV, tail
 
 _CONSUMER_COUNT = 2
+# A few staff at a time, with queries that may be slow: threads that block, in one process.
+_ADMIN_OPTIONS = ("--worker-class", "gthread", "--workers", "1", "--threads", "8")
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Program:
     is_server: bool = False
     ports: tuple[str, ...] = ()
     stop_wait_s: int = 15
-    stop_signal: str = "TERM"
     priority: int = 500
+    reloads_on_hangup: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,25 @@ def programs_of(instance: Instance) -> list[Program]:
     for server in (*instance.database_servers, *instance.redis_servers):
         command = tuple(servers.command_of(instance, server))
         # A database writes all that is in memory to disk before it ends.
-        programs.append(
-            Program(server.program, command, True, (server.port_name,), stop_wait_s=120, priority=100)
-        )
+        programs.append(Program(server.program, command, True, (server.port_name,), stop_wait_s=120, priority=100))
     programs += [
         Program("sandbox", (python, "-m", "deploy.sandbox"), ports=("sandbox",), priority=200),
-        Program("gunicorn", (*gunicorn, "config.wsgi"), ports=("public", "internal"), stop_wait_s=40, priority=300),
-        Program("admin", (*gunicorn, "config.wsgi_staff"), ports=("staff",), stop_wait_s=40, priority=310),
+        Program(
+            "gunicorn",
+            (*gunicorn, "config.wsgi"),
+            ports=("public", "internal"),
+            stop_wait_s=40,
+            priority=300,
+            reloads_on_hangup=True,
+        ),
+        Program(
+            "admin",
+            (*gunicorn, *_ADMIN_OPTIONS, "--bind", f"127.0.0.1:{instance.ports['staff']}", "config.wsgi_staff"),
+            ports=("staff",),
+            stop_wait_s=40,
+            priority=310,
+            reloads_on_hangup=True,
+        ),
     ]
     worker_options = ("worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO", "--without-gossip")
     worker_options += ("--without-mingle", "--hostname", f"{instance.name}@%h")
@@ -128,7 +142,7 @@ autostart=false
 autorestart=true
 startsecs=1
 startretries=1000000
-stopsignal={program.stop_signal}
+stopsignal=TERM
 stopwaitsecs={program.stop_wait_s}
 killasgroup=true
 redirect_stderr=true
@@ -191,6 +205,7 @@ class Supervisor:
             return False
 
     def process_id(self) -> int:
+        """The supervisor's own process id."""
         return int(self._rpc.getPID())
 
     def launch(self) -> None:
@@ -199,7 +214,9 @@ class Supervisor:
         path.unlink(missing_ok=True)
         command = [str(VENV / "bin" / "python"), "-m", "supervisor.supervisord"]
         command += ["-c", str(_configuration_path(self._instance))]
-        result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         deadline = time.monotonic() + 15
         while result.returncode == 0 and time.monotonic() < deadline:
             if self.is_running():
@@ -237,6 +254,7 @@ class Supervisor:
             self._rpc.stopProcess(name, wait)
 
     def signal(self, name: str, signal_name: str) -> None:
+        """Send a signal to a program; one that does not run is left alone."""
         with _tolerating("NOT_RUNNING"):
             self._rpc.signalProcess(name, signal_name)
 

@@ -1,0 +1,74 @@
+"""gunicorn's configuration for the public API; the staff's site uses it too, with its own address and workers.
+
+gunicorn reads the names of this module as its settings (https://docs.gunicorn.org/en/stable/settings.html). Nothing
+here may import what uses sockets or locks: the master would hold them before gevent has made them cooperative.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def _address(variable: str) -> str:
+    return urlsplit(os.environ[variable]).netloc
+
+
+# The public address, and gunicorn itself beside it for when a proxy stands in front of the public one.
+bind = [_address("FLOODGATE_PUBLIC_URL"), _address("FLOODGATE_INTERNAL_URL")]
+backlog = 2048
+
+worker_class = os.environ.get("FLOODGATE_WORKER_CLASS", "infra.http.worker.ProblemGeventWorker")
+workers = int(os.environ.get("FLOODGATE_WORKERS", "2"))
+# Clients that a worker keeps on each address at once, idle ones included; more wait in the backlog.
+worker_connections = int(os.environ.get("FLOODGATE_WORKER_CONNECTIONS", "4000"))
+keepalive = 75
+
+# A worker whose event loop has stood still for so long is killed and replaced.
+timeout = 30
+# Every answer comes within 10 s; idle connections are closed after this when a worker ends.
+graceful_timeout = 12
+
+# What the parser takes; what goes beyond is refused with 414 or 431.
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+
+# X-Forwarded-For is judged by the application, against its list of proxies, and never by gunicorn.
+forwarded_allow_ips = ""
+
+errorlog = "-"
+loglevel = "info"
+accesslog = os.environ.get("FLOODGATE_ACCESS_LOG") or None
+# All instances of a user would share one control socket; the supervisor controls this process.
+control_socket_disable = True
+# Heartbeats are file times; on a disk that is busy with durable commits they could block a worker.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def on_starting(server: Any) -> None:
+    """Before the first worker: forget live gauges of processes that a kill ended."""
+    _forget_dead_gauges()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """After a worker's end: its live gauges must not be added up any longer."""
+    _forget_dead_gauges()
+
+
+def _forget_dead_gauges() -> None:
+    """Delete the live gauges of processes that are gone.
+
+    What ``prometheus_client.multiprocess.mark_process_dead`` does, for every process of the instance, since they all
+    write into one folder. Counters stay: deleting one would look like a reset of the sum. The folder is emptied when
+    the whole instance starts.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        process_id = path.stem.rpartition("_")[2]
+        if not Path("/proc", process_id).exists():
+            with suppress(FileNotFoundError):
+                path.unlink()
