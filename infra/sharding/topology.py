@@ -84,7 +84,7 @@ class Topology:
 
     def __init__(self) -> None:
         self._slot_map: SlotMap | None = None
-        self._refreshed_at = 0.0
+        self._may_refresh_at = 0.0
         self._lock = threading.Lock()
 
     def slot_map(self) -> SlotMap:
@@ -114,13 +114,16 @@ class Topology:
         """Read the map again because a fence contradicted it: at most twice a second, and waiting a second at most."""
         with self._lock:
             now = time.monotonic()
-            if now - self._refreshed_at < STALE_REFRESH_PAUSE_S:
+            if now < self._may_refresh_at:
                 return
-            self._refreshed_at = now
+            # One at a time: those who meet the fence meanwhile do not wait for this one.
+            self._may_refresh_at = now + STALE_REFRESH_TIMEOUT_S + STALE_REFRESH_PAUSE_S
         try:
             call_apart(self.refresh, timeout_s=STALE_REFRESH_TIMEOUT_S)
         except (DatabaseError, DomainError, TimeoutError):
             logger.warning("The slot map is stale and cannot be read again now", exc_info=True)
+        finally:
+            self._may_refresh_at = time.monotonic() + STALE_REFRESH_PAUSE_S
 
     def forget(self) -> None:
         """Drop the cached map; the next use reads it again."""
