@@ -13,3 +13,9 @@ ORDER_MAX_LINES = 50
 ORDER_MAX_QUANTITY = 999
 ORDER_MAX_OPEN_UNPAID = 20
 IDEMPOTENCY_RETENTION_DAYS = 7
+
+# Reservations that ended are kept this long (to tell a late repeat what became of it), settled ones as long as a refund
+# may still bring their units back, movements of stock as long as the staff look back.
+INVENTORY_CLOSED_RETENTION_DAYS = 1
+INVENTORY_SETTLED_RETENTION_DAYS = env.integer("FLOODGATE_SETTLED_RETENTION_DAYS", default=30)
+INVENTORY_MOVEMENT_RETENTION_DAYS = env.integer("FLOODGATE_MOVEMENT_RETENTION_DAYS", default=60)

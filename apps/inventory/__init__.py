@@ -1,0 +1,1 @@
+"""What there is of each SKU, who holds how much of it, and what moved it."""

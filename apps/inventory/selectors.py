@@ -1,0 +1,78 @@
+"""Reads of inventory."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from django.db.models import Q
+
+from apps.inventory import places
+from apps.inventory.models import Reservation, ReservationState, Stock
+from apps.inventory.types import Hold
+from infra.sharding.ids import slot_of
+
+
+def available(skus: Collection[str]) -> dict[str, int]:
+    """Return how many units of each SKU can still be bought now; a SKU without stock row has 0."""
+    units = dict.fromkeys(skus, 0)
+    by_alias: dict[str, list[str]] = {}
+    for sku in units:
+        if sku.isascii():
+            by_alias.setdefault(places.place_of_sku(sku), []).append(sku)
+    for alias, there in by_alias.items():
+        rows = Stock.objects.using(alias).filter(sku__in=there)
+        for sku, on_hand, reserved, allotted in rows.values_list("sku", "on_hand", "reserved", "allotted"):
+            units[sku] = on_hand - reserved - allotted
+    return units
+
+
+def find_hold(*, user_id: int, request_digest: bytes) -> list[Hold]:
+    """Return what requests with this digest (method, path, key) of the user hold or held, oldest first."""
+    holds: list[Hold] = []
+    for alias in places.inventory_aliases():
+        rows = Reservation.objects.using(alias).filter(user_id=user_id, request_digest=request_digest)
+        holds += _holds(rows)
+    return sorted(holds, key=lambda hold: (hold.created_at, hold.order_id))
+
+
+def holds_of(alias: str, order_ids: Iterable[int]) -> list[Hold]:
+    """Return the reservations of the orders in one database, in whatever state."""
+    ids = list(order_ids)
+    slots = {slot_of(order_id) for order_id in ids}
+    return _holds(Reservation.objects.using(alias).filter(slot__in=slots, order_id__in=ids))
+
+
+def stale_holds(alias: str, *, before: datetime, limit: int, after: tuple[datetime, int] | None = None) -> list[Hold]:
+    """Return holds made before a time that nobody has confirmed or closed, oldest first, at most `limit` orders.
+
+    `after` is the (created_at, order_id) of the last hold of the page before.
+    """
+    rows = Reservation.objects.using(alias).filter(state=ReservationState.HELD, updated_at__lt=before)
+    if after is not None:
+        at, order_id = after
+        rows = rows.filter(Q(updated_at__gt=at) | Q(updated_at=at, order_id__gt=order_id))
+    oldest = rows.order_by("updated_at", "order_id").values_list("updated_at", "order_id").distinct()[:limit]
+    holds = holds_of(alias, [order_id for _, order_id in oldest])
+    return sorted(
+        (hold for hold in holds if hold.state == ReservationState.HELD.label),
+        key=lambda hold: (hold.created_at, hold.order_id),
+    )
+
+
+def _holds(rows: Iterable[Reservation]) -> list[Hold]:
+    """Fold reservation rows into one hold an order."""
+    by_order: dict[int, list[Reservation]] = {}
+    for row in rows:
+        by_order.setdefault(row.order_id, []).append(row)
+    return [_hold(order_rows) for order_rows in by_order.values()]
+
+
+def _hold(rows: Sequence[Reservation]) -> Hold:
+    first = rows[0]
+    return Hold(
+        order_id=first.order_id,
+        user_id=first.user_id,
+        request_digest=bytes(first.request_digest),
+        state=str(ReservationState(first.state).label),
+        lines=tuple(sorted((row.sku, row.quantity) for row in rows)),
+        created_at=first.created_at,
+    )

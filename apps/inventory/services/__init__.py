@@ -1,0 +1,20 @@
+"""Writes of inventory: reserving, closing of reservations, stocking, retention."""
+
+from apps.inventory.services.closing import confirm, release, restock, settle
+from apps.inventory.services.reserving import reserve
+from apps.inventory.services.retention import purge_closed_reservations, purge_movements
+from apps.inventory.services.stocking import MAX_UNITS, adjust, adjust_all, open_stock
+
+__all__ = [
+    "MAX_UNITS",
+    "adjust",
+    "adjust_all",
+    "confirm",
+    "open_stock",
+    "purge_closed_reservations",
+    "purge_movements",
+    "release",
+    "reserve",
+    "restock",
+    "settle",
+]

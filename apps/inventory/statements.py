@@ -1,0 +1,115 @@
+"""The hot statements of inventory, written as SQL: one round trip for a whole batch.
+
+They run inside the caller's transaction and return what the server counted; callers decide what that means.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connections
+
+from apps.inventory.models import ReservationState
+from apps.inventory.types import Claim
+from infra.sharding.ids import slot_of
+
+
+def add_reserved(alias: str, quantities: Mapping[str, int]) -> int:
+    """Raise `reserved` of every SKU that has enough left; return how many had.
+
+    Fewer than asked means that some SKU is short or unknown: the caller must roll back.
+    """
+    return _move_counters(
+        alias,
+        quantities,
+        changes="reserved = reserved + {units}",
+        guard="on_hand >= reserved + allotted + {units}",
+    )
+
+
+def take_reserved(alias: str, quantities: Mapping[str, int]) -> int:
+    """Lower `reserved`; return how many SKUs had that much reserved."""
+    return _move_counters(alias, quantities, changes="reserved = reserved - {units}", guard="reserved >= {units}")
+
+
+def take_reserved_and_on_hand(alias: str, quantities: Mapping[str, int]) -> int:
+    """Lower `reserved` and `on_hand` alike; return how many SKUs had that much of both."""
+    return _move_counters(
+        alias,
+        quantities,
+        changes="reserved = reserved - {units}, on_hand = on_hand - {units}",
+        guard="reserved >= {units} AND on_hand >= {units}",
+    )
+
+
+def add_on_hand(alias: str, quantities: Mapping[str, int]) -> int:
+    """Raise `on_hand`; return how many SKUs there are."""
+    return _move_counters(alias, quantities, changes="on_hand = on_hand + {units}", guard="TRUE")
+
+
+def insert_reservations(alias: str, claims: Sequence[Claim], *, now: datetime) -> None:
+    """Insert the claims' rows as held. Raises IntegrityError (1062) when an order has one already."""
+    connection = connections[alias]
+    at = connection.ops.adapt_datetimefield_value(now)
+    rows = sorted(
+        (slot_of(claim.order_id), claim.order_id, sku, quantity, claim.user_id, claim.request_digest)
+        for claim in claims
+        for sku, quantity in claim.lines
+    )
+    values = ", ".join([f"(%s, %s, %s, %s, {ReservationState.HELD:d}, %s, %s, %s, %s)"] * len(rows))
+    parameters = [part for row in rows for part in (*row, at, at)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO inventory_reservation "  # noqa: S608
+            "(slot, order_id, sku, quantity, state, user_id, request_digest, created_at, updated_at) "
+            f"VALUES {values}",
+            parameters,
+        )
+
+
+def change_state(
+    alias: str,
+    order_ids: Iterable[int],
+    *,
+    from_states: Sequence[ReservationState],
+    to_state: ReservationState,
+    now: datetime,
+) -> int:
+    """Compare-and-set the state of all rows of the orders; return how many rows moved."""
+    connection = connections[alias]
+    keys = sorted((slot_of(order_id), order_id) for order_id in order_ids)
+    if not keys:
+        return 0
+    states = ", ".join(str(int(state)) for state in from_states)
+    condition = ", ".join(["(%s, %s)"] * len(keys))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE inventory_reservation FORCE INDEX (PRIMARY) "  # noqa: S608
+            f"SET state = {to_state:d}, updated_at = %s "
+            f"WHERE (slot, order_id) IN ({condition}) AND state IN ({states})",
+            [connection.ops.adapt_datetimefield_value(now), *(part for key in keys for part in key)],
+        )
+        return cursor.rowcount
+
+
+def _move_counters(alias: str, quantities: Mapping[str, int], *, changes: str, guard: str) -> int:
+    """Run one guarded UPDATE with a CASE over the SKUs, locking their rows in ascending order of the primary key.
+
+    FOUND_ROWS and the version make the count the number of rows that passed the guard.
+    """
+    pairs = sorted(quantities.items())
+    case = "CASE sku " + "WHEN %s THEN %s " * len(pairs) + "END"
+    case_parameters: list[Any] = [part for pair in pairs for part in pair]
+    markers = ", ".join(["%s"] * len(pairs))
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "UPDATE inventory_stock FORCE INDEX (PRIMARY) "  # noqa: S608
+            f"SET {changes.format(units=case)}, version = version + 1 "
+            f"WHERE sku IN ({markers}) AND {guard.format(units=case)}",
+            [
+                *case_parameters * changes.count("{units}"),
+                *(sku for sku, _ in pairs),
+                *case_parameters * guard.count("{units}"),
+            ],
+        )
+        return cursor.rowcount

@@ -1,0 +1,37 @@
+"""Frozen values that cross the border of inventory."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+Lines = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one order wants: SKU and units, each SKU once, ascending."""
+
+    order_id: int
+    user_id: int
+    request_digest: bytes
+    lines: Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A SKU of which a claim wants more units than can be bought."""
+
+    sku: str
+    requested: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """All reservations of one order in one place; `state` is the name of a `ReservationState`, such as `held`."""
+
+    order_id: int
+    user_id: int
+    request_digest: bytes
+    state: str
+    lines: Lines
+    created_at: datetime
