@@ -53,11 +53,7 @@ class WorkerLease:
     generator: IdGenerator
     taken_at: float
     ends_at: float
-
-    @property
-    def is_short(self) -> bool:
-        """Whether this is still the short first lease."""
-        return self.ends_at - self.taken_at < LEASE_S
+    was_renewed: bool = False
 
 
 def take_lease(
@@ -111,7 +107,7 @@ def renew_lease(
     )
     if renewed:
         lease.generator.extend(until_ms)
-        lease.taken_at, lease.ends_at = taken_at, taken_at + lease_s
+        lease.taken_at, lease.ends_at, lease.was_renewed = taken_at, taken_at + lease_s, True
     return bool(renewed)
 
 
@@ -149,7 +145,7 @@ class ProcessLease:
         if lease is None:
             self._take(instead_of=None)
             return
-        is_due = lease.is_short or time.monotonic() - lease.taken_at >= RENEW_AFTER_S
+        is_due = not lease.was_renewed or time.monotonic() - lease.taken_at >= RENEW_AFTER_S
         if is_due and not renew_lease(lease):
             logger.warning("Worker number %s has gone to another process", lease.number)
             self._take(instead_of=lease)
