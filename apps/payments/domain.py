@@ -80,6 +80,15 @@ REACTIONS: Final[Mapping[AttemptStatus, Mapping[AttemptStatus, Reaction]]] = {
 }  # fmt: skip
 
 
+class CallbackResult(StrEnum):
+    """What became of a callback; the last two are for the staff to look at."""
+
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    CONTRADICTION = "contradiction"
+    MISMATCH = "mismatch"
+
+
 class Money(NamedTuple):
     """An amount and its currency."""
 

@@ -8,6 +8,3 @@ ALERTS = Counter(
     "Words of a provider that the staff have to look at: contradictions, mismatches, refunds that failed.",
     ["provider", "kind"],
 )
-UNEXPECTED = Counter(
-    "floodgate_payment_unexpected_total", "Payments that came for an order that could not take them.", ["provider"]
-)

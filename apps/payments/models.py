@@ -5,7 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from apps.payments.domain import AttemptStatus, RefundStatus
+from apps.payments.domain import AttemptStatus, CallbackResult, RefundStatus
 from infra.sharding.fields import AsciiField
 from infra.sharding.models import ShardedModel
 from infra.sharding.monthly import MonthlyModel
@@ -80,15 +80,6 @@ class Refund(MonthlyModel):
         constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="%(class)s_above_zero")]
 
 
-class CallbackResult(models.TextChoices):
-    """What became of a callback."""
-
-    APPLIED = "applied"
-    IGNORED = "ignored"
-    CONTRADICTION = "contradiction"
-    MISMATCH = "mismatch"
-
-
 class Callback(ShardedModel):
     """A provider's delivery as it came; the primary key is what makes a repeat known.
 
@@ -104,7 +95,7 @@ class Callback(ShardedModel):
     order_id = models.BigIntegerField()
     reference = AsciiField(max_length=64)
     raw_body = models.BinaryField()
-    result = AsciiField(max_length=16, choices=CallbackResult.choices)
+    result = AsciiField(max_length=16, choices=[(word.value, word.value) for word in CallbackResult])
     alert = models.BooleanField(default=False)
     received_at = models.DateTimeField()
 

@@ -5,7 +5,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from apps.payments.domain import AttemptStatus, Money, Reaction, RefundReaction, RefundStatus
+from apps.payments.domain import (
+    OPEN_ATTEMPTS,
+    OPEN_REFUNDS,
+    AttemptStatus,
+    CallbackResult,
+    Money,
+    Reaction,
+    Reference,
+    RefundReaction,
+    RefundStatus,
+    payment_id,
+)
+
+__all__ = [
+    "OPEN_ATTEMPTS",
+    "OPEN_REFUNDS",
+    "AttemptChange",
+    "AttemptStatus",
+    "AttemptView",
+    "CallbackNotice",
+    "CallbackResult",
+    "Money",
+    "PaymentOrder",
+    "PaymentOutcome",
+    "Reaction",
+    "Reference",
+    "RefundChange",
+    "RefundOrder",
+    "RefundOutcome",
+    "RefundReaction",
+    "RefundStatus",
+    "RefundView",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +181,8 @@ class RefundView:
     unexpected: bool
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def payment_id(self) -> str:
+        """The id of the attempt whose money goes back."""
+        return payment_id(self.order_id, self.attempt_n)

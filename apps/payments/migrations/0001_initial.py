@@ -40,10 +40,10 @@ class Migration(migrations.Migration):
                     "result",
                     infra.sharding.fields.AsciiField(
                         choices=[
-                            ("applied", "Applied"),
-                            ("ignored", "Ignored"),
-                            ("contradiction", "Contradiction"),
-                            ("mismatch", "Mismatch"),
+                            ("applied", "applied"),
+                            ("ignored", "ignored"),
+                            ("contradiction", "contradiction"),
+                            ("mismatch", "mismatch"),
                         ],
                         max_length=16,
                     ),

@@ -5,6 +5,7 @@ case first moves the order (its compare-and-set is the lock of all of the order'
 transactions lock in one order. The callers of providers (calls) never write.
 """
 
+from apps.payments.domain import next_poll_s, parse_reference
 from apps.payments.services.attempts import (
     POLL,
     apply_change,
@@ -16,6 +17,7 @@ from apps.payments.services.attempts import (
 from apps.payments.services.callbacks import (
     alert_staff,
     callback_was_seen,
+    count_callback,
     is_own_account,
     purge_callbacks,
     read_callback,
@@ -40,12 +42,15 @@ __all__ = [
     "callback_was_seen",
     "cancel_open_attempts",
     "check_choice",
+    "count_callback",
     "create_attempt",
     "create_refund",
     "execute_refund",
     "is_own_account",
     "judge_outcome",
     "judge_refund_outcome",
+    "next_poll_s",
+    "parse_reference",
     "purge_callbacks",
     "read_callback",
     "refund_order",

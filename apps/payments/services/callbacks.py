@@ -1,4 +1,4 @@
-"""Callbacks: verifying them, storing them beside their effect, and telling the staff of those nobody else can settle."""
+"""Callbacks: verified, stored beside their effect, and told to the staff where nobody else can settle them."""
 
 import logging
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from django.db import IntegrityError
 
 from apps.payments import metrics
 from apps.payments.errors import CallbackRepeated, PaymentNotFound
-from apps.payments.models import Callback, CallbackResult
+from apps.payments.models import Callback
 from apps.payments.providers.registry import find_provider, get_provider
-from apps.payments.types import CallbackNotice
+from apps.payments.types import CallbackNotice, CallbackResult
 from infra.sharding.places import Place, shard_aliases
 
 _log = logging.getLogger(__name__)
@@ -84,6 +84,11 @@ def purge_callbacks(*, now: datetime, batch: int = 1000) -> int:
                 .delete()[0]
             )
     return deleted_count
+
+
+def count_callback(notice: CallbackNotice, result: str) -> None:
+    """Count a delivery by what became of it, once that is committed."""
+    metrics.CALLBACKS.labels(notice.provider, result).inc()
 
 
 def alert_staff(*, provider: str, kind: str, reference: str, detail: str) -> None:

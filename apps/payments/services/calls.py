@@ -1,6 +1,6 @@
 """Calls to the providers: never inside a transaction, and never with a write of their own."""
 
-from apps.payments.domain import AttemptStatus, RefundStatus, payment_id, refund_id
+from apps.payments.domain import AttemptStatus, RefundStatus
 from apps.payments.errors import UnknownAtProvider
 from apps.payments.providers.registry import get_provider
 from apps.payments.types import AttemptView, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome, RefundView
@@ -40,9 +40,9 @@ def execute_refund(refund: RefundView, *, provider: str) -> RefundOutcome:
     if refund.status == RefundStatus.APPROVED:
         order = RefundOrder(
             reference=refund.refund_id,
-            payment_reference=payment_id(refund.order_id, refund.attempt_n),
+            payment_reference=refund.payment_id,
             amount=refund.amount,
             currency=refund.currency,
         )
         return client.create_refund(order)
-    return client.fetch_refund(refund_id(refund.order_id, refund.n))
+    return client.fetch_refund(refund.refund_id)

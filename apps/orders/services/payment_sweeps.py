@@ -1,0 +1,116 @@
+"""What is owed to payments: asking providers about attempts, and driving refunds until they have ended.
+
+Each follow-up is one call to a provider and one transaction. A provider or shard that is down postpones its own work
+only; two sweeps at once do the same work twice, which changes nothing.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import DatabaseError
+
+from apps.orders.services.payment import record_payment_outcome, record_refund_outcome
+from apps.orders.types import SweepReport
+from apps.payments import services as payments
+from apps.payments.errors import ProviderRefused, UnknownAtProvider
+from apps.payments.selectors import get_attempt, get_refund
+from apps.payments.types import OPEN_REFUNDS, AttemptStatus, PaymentOutcome, RefundOutcome, RefundStatus
+from infra.errors import DomainError
+from infra.followups.services import done, due, postpone, put_off
+from infra.followups.types import FollowUp
+from infra.sharding.places import shard_aliases
+
+_log = logging.getLogger(__name__)
+
+BATCH_SIZE: Final = 200
+_DEADLINE_S: Final = 20.0
+_REFUND_CHECK_S: Final = 1.0
+
+
+def poll_due_payments(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
+    """Ask the providers about the attempts whose time has come, on every shard; returns counts by outcome."""
+    return _sweep(payments.POLL, _poll, now=now, limit=limit)
+
+
+def drive_due_refunds(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
+    """Bring the refunds forward whose time has come, on every shard; returns counts by outcome."""
+    return _sweep(payments.REFUND, _drive, now=now, limit=limit)
+
+
+def _sweep(kind: str, settle: Callable[..., str], *, now: datetime, limit: int) -> SweepReport:
+    counts: Counter[str] = Counter()
+    stop_at = time.monotonic() + _DEADLINE_S
+    for alias in shard_aliases():
+        try:
+            owed = due(alias, kind=kind, now=now, limit=limit)
+        except (DatabaseError, DomainError):
+            _log.warning("%s follow-ups of %s cannot be read", kind, alias, exc_info=True)
+            counts["unreachable"] += 1
+            continue
+        for follow_up in owed:
+            if time.monotonic() > stop_at:
+                return SweepReport(dict(counts))
+            try:
+                counts[settle(follow_up, now=now)] += 1
+            except (DatabaseError, DomainError) as error:
+                counts["postponed"] += 1
+                _postpone(follow_up, error, now=now)
+    return SweepReport(dict(counts))
+
+
+def _postpone(follow_up: FollowUp, error: Exception, *, now: datetime) -> None:
+    _log.warning("%s of order %s is postponed: %s", follow_up.kind, follow_up.order_id, error)
+    try:
+        postpone(follow_up, now=now, error=type(error).__name__)
+    except (DatabaseError, DomainError):
+        _log.warning("%s cannot write", follow_up.alias, exc_info=True)  # it stays due
+
+
+def _poll(follow_up: FollowUp, *, now: datetime) -> str:
+    """Ask about one attempt and say when it is asked about again; returns the attempt's status."""
+    attempt = get_attempt(follow_up.order_id, follow_up.n)
+    if attempt is None or attempt.status == AttemptStatus.SUCCEEDED:
+        done(follow_up)
+        return "settled"
+    try:
+        outcome = payments.ask_provider(attempt)
+    except UnknownAtProvider as error:
+        payments.alert_staff(
+            provider=attempt.provider, kind="unknown_there", reference=attempt.payment_id, detail=str(error)
+        )
+        outcome = PaymentOutcome(attempt.status)
+    except ProviderRefused:
+        outcome = PaymentOutcome(AttemptStatus.FAILED)
+    change = record_payment_outcome(order_id=attempt.order_id, n=attempt.n, outcome=outcome, now=now)
+    closed_at = attempt.updated_at if change.after == attempt.status else now
+    delay_s = payments.next_poll_s(change.after, age_s=(now - closed_at).total_seconds())
+    if delay_s is None:
+        done(follow_up)
+    else:
+        put_off(follow_up, until=now + timedelta(seconds=delay_s))
+    return str(change.after)
+
+
+def _drive(follow_up: FollowUp, *, now: datetime) -> str:
+    """Bring one refund forward; returns its status."""
+    refund = get_refund(follow_up.order_id, follow_up.n)
+    if refund is None or refund.status not in OPEN_REFUNDS:
+        done(follow_up)
+        return "settled"
+    attempt = get_attempt(refund.order_id, refund.attempt_n)
+    if attempt is None:
+        raise LookupError(f"{refund.refund_id} is of an attempt that is not there")
+    try:
+        outcome = payments.execute_refund(refund, provider=attempt.provider)
+    except ProviderRefused:
+        outcome = RefundOutcome(RefundStatus.FAILED)
+    change = record_refund_outcome(order_id=refund.order_id, n=refund.n, outcome=outcome, now=now)
+    if change.after in OPEN_REFUNDS:
+        put_off(follow_up, until=now + timedelta(seconds=_REFUND_CHECK_S))
+    else:
+        done(follow_up)
+    return str(change.after)
