@@ -11,15 +11,15 @@ DB_PREFIX = env.text("FLOODGATE_DB_PREFIX", local="floodgate")
 # In a web worker a query may take this long before its user is told that the database is unavailable. Commands and
 # background workers may take longer.
 QUERY_TIMEOUT_S = env.number("FLOODGATE_DB_QUERY_TIMEOUT_S", default=3.0)
-
-
-_ENGINE = "infra.mysql" if (env.BASE_DIR / "infra/mysql/base.py").exists() else "django.db.backends.mysql"
+BLOCKING_QUERY_TIMEOUT_S = env.number("FLOODGATE_DB_BLOCKING_QUERY_TIMEOUT_S", default=30.0)
+# Connections of one web worker to one alias, at most.
+POOL_SIZE = env.integer("FLOODGATE_DB_POOL_SIZE", default=16)
 
 
 def _database(url: str, alias: str) -> dict[str, Any]:
     parts = urlsplit(url)
     return {
-        "ENGINE": _ENGINE,
+        "ENGINE": "infra.mysql",
         "NAME": f"{DB_PREFIX}_{alias}",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -29,10 +29,11 @@ def _database(url: str, alias: str) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": False,
         "ATOMIC_REQUESTS": False,
         "TIME_ZONE": "UTC",
-        "OPTIONS": {
-            "charset": "utf8mb4",
-            "isolation_level": "read committed",
-            "init_command": "SET sql_mode='STRICT_TRANS_TABLES', time_zone='+00:00', innodb_lock_wait_timeout=3",
+        # Bounds in each process (infra.mysql.options); the backend sets the session itself.
+        "POOL": {
+            "size": POOL_SIZE,
+            "query_timeout_s": QUERY_TIMEOUT_S,
+            "blocking_query_timeout_s": BLOCKING_QUERY_TIMEOUT_S,
         },
         "TEST": {"NAME": f"test_{DB_PREFIX}_{alias}", "CHARSET": "utf8mb4", "DEPENDENCIES": []},
     }

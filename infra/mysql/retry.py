@@ -1,53 +1,49 @@
-"""What a database error means, and the one place that retries deadlocks and lock waits."""
+"""The one place where transactions are tried again after a deadlock or a lock wait."""
 
+import logging
+import random
+import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from django.db import Error, IntegrityError, OperationalError
+from django.db import OperationalError
 
-Result = TypeVar("Result")
-_DUPLICATE_KEY: Final = 1062
-_LOCK_WAIT_TIMEOUT: Final = 1205
-_DEADLOCK: Final = 1213
-_NO_SUCH_TABLE: Final = 1146
+from infra.mysql.errors import (
+    is_connection_lost,
+    is_deadlock,
+    is_duplicate_key,
+    is_lock_wait_timeout,
+    is_missing_table,
+)
 
+__all__ = [
+    "is_connection_lost",
+    "is_deadlock",
+    "is_duplicate_key",
+    "is_lock_wait_timeout",
+    "is_missing_table",
+    "with_deadlock_retry",
+]
 
-def error_number(exc: BaseException) -> int | None:
-    """Return the server's error number, or None if the error did not come from a server."""
-    if isinstance(exc, Error) and exc.args and isinstance(exc.args[0], int):
-        return exc.args[0]
-    return None
-
-
-def is_duplicate_key(exc: BaseException) -> bool:
-    """Say whether a unique key refused the statement."""
-    return isinstance(exc, IntegrityError) and error_number(exc) == _DUPLICATE_KEY
-
-
-def is_deadlock(exc: BaseException) -> bool:
-    """Say whether the server rolled the transaction back to end a deadlock."""
-    return error_number(exc) == _DEADLOCK
+R = TypeVar("R")
+_log = logging.getLogger(__name__)
 
 
-def is_lock_wait_timeout(exc: BaseException) -> bool:
-    """Say whether a row lock was not to be had in time."""
-    return error_number(exc) == _LOCK_WAIT_TIMEOUT
+def with_deadlock_retry(transaction: Callable[[], R], *, attempts: int = 3) -> R:
+    """Call `transaction`, which opens and ends its own transaction, again after a deadlock or a lock wait.
 
-
-def is_missing_table(exc: BaseException) -> bool:
-    """Say whether the table does not exist."""
-    return error_number(exc) == _NO_SUCH_TABLE
-
-
-def with_deadlock_retry(transaction: Callable[[], Result], *, attempts: int = 3) -> Result:
-    """Run a whole transaction again when it met a deadlock or waited too long for a lock.
-
-    `transaction` must open and close its own `atomic` block. Raises the last OperationalError after `attempts`.
+    At most `attempts` calls (1 or more), 5 to 40 ms apart at first and twice that each time; then the last error is
+    raised. Must be outermost: inside an atomic block the server has rolled back more than a retry would redo.
     """
-    for _ in range(attempts - 1):
+    pause_s = 0.005
+    for attempt in range(1, attempts + 1):
         try:
             return transaction()
         except OperationalError as error:
-            if not (is_deadlock(error) or is_lock_wait_timeout(error)):
+            if attempt == attempts or not (is_deadlock(error) or is_lock_wait_timeout(error)):
                 raise
-    return transaction()
+            _log.info("transaction tried again", extra={"attempt": attempt, "error": str(error)})
+        # Spread, so that those that met do not meet again.
+        time.sleep(pause_s * random.uniform(1, 8))
+        pause_s *= 2
+    raise AssertionError("attempts must be at least 1")

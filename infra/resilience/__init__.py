@@ -1,0 +1,1 @@
+"""Keeping one part's trouble from becoming everybody's: circuit breakers."""
