@@ -54,8 +54,9 @@ types:  ## Check types.
 	@$(PYTHON) deploy/local/stack.py --instance $(TEST_INSTANCE) exec -- $(BIN)/mypy --no-error-summary .
 
 contracts:  ## Check who imports whom, and that every model change has its migration.
-	@$(BIN)/lint-imports --no-cache >var/contracts.log || { cat var/contracts.log; exit 1; }
-	@$(PYTHON) deploy/local/stack.py --instance $(TEST_INSTANCE) exec -- $(BIN)/python manage.py makemigrations --check --dry-run >var/contracts.log || { cat var/contracts.log; exit 1; }
+	@told=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$told"; exit 1; }
+	@told=$$($(PYTHON) deploy/local/stack.py --instance $(TEST_INSTANCE) exec -- \
+		$(BIN)/python manage.py makemigrations --check --dry-run 2>&1) || { echo "$$told"; exit 1; }
 
 bench:  ## Load the running stack: make bench SCENARIO=place (results in bench/results).
 	$(STACK) exec -- $(BIN)/python -m bench.run $(SCENARIO) $(ARGS)

@@ -180,7 +180,8 @@ def _usage(instance: Instance) -> str:
             f"  sample login {sample['login']}  password {sample['password']}",
             "",
             "A first order:",
-            f"  TOKEN=$(curl -s {api}/auth/token -H 'Content-Type: application/json' -d '{credentials}' | {read_token})",
+            f"  TOKEN=$(curl -s {api}/auth/token -H 'Content-Type: application/json' \\",
+            f"    -d '{credentials}' | {read_token})",
             f'  curl -s {api}/orders -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $(date +%s%N)" \\',
             f"    -H 'Content-Type: application/json' -d '{order}'",
         ]

@@ -59,7 +59,7 @@ def install_packages(packages: list[str], *, log: Path) -> None:
     advice = f"install these packages and run the command again: {' '.join(packages)}"
     if find_program("apt-get") is None:
         raise StackError(f"this machine has no apt-get (names are Debian's); {advice}")
-    prefix = _root_prefix()
+    prefix = root_prefix()
     if prefix is None:
         raise StackError(f"only root may install packages here; {advice}\n  sudo apt-get install {' '.join(packages)}")
     print(f"installing {' '.join(packages)}", flush=True)
@@ -105,6 +105,16 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=_SYSTEM_PATH)
 
 
+def root_prefix() -> list[str] | None:
+    """What to put in front of a command to run it as root: nothing, a sudo that asks nothing, or None if neither."""
+    if os.geteuid() == 0:
+        return []
+    sudo = find_program("sudo")
+    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0:
+        return [sudo, "-n"]
+    return None
+
+
 def run_logged(command: list[str], *, log: Path, reason: str | None) -> None:
     """Run a command with its output in a log; on failure raise StackError with the reason and the log's tail.
 
@@ -136,16 +146,6 @@ def _has_mariadb_headers() -> bool:
         return any(Path(folder, "mariadb", "mysql.h").exists() for folder in ("/usr/include", "/usr/local/include"))
     checks = (subprocess.run([pkg_config, "--exists", name], check=False) for name in ("libmariadb", "mysqlclient"))
     return any(check.returncode == 0 for check in checks)
-
-
-def _root_prefix() -> list[str] | None:
-    """What to put in front of a command to run it as root: nothing, a sudo that asks nothing, or None if neither."""
-    if os.geteuid() == 0:
-        return []
-    sudo = find_program("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0:
-        return [sudo, "-n"]
-    return None
 
 
 @contextlib.contextmanager

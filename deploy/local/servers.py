@@ -61,7 +61,6 @@ _MARIADB_OPTIONS = {
 _MYSQL_OPTIONS = {
     "mysqlx": "OFF",
     "log-error-verbosity": "2",
-    "skip-log-bin-trust-function-creators": None,
 }
 
 
@@ -146,7 +145,7 @@ def _configure_database(instance: Instance, server: Server) -> None:
     sizes = sizes_of(instance)
     data_folder = instance.data_folder / server.program
     init_file = instance.conf_folder / f"{server.program}.init.sql"
-    options: dict[str, str | None] = {
+    options: dict[str, str] = {
         "datadir": str(data_folder),
         "socket": str(instance.socket_folder / f"{server.program}.sock"),
         "pid-file": str(instance.run_folder / f"{server.program}.server-pid"),
@@ -165,18 +164,20 @@ def _configure_database(instance: Instance, server: Server) -> None:
         options["performance-schema"] = "OFF" if instance.is_small else "ON"
     else:
         options |= _MARIADB_OPTIONS | {"innodb-log-file-size": sizes.redo_log}
-    lines = [f"{key}={value}" if value is not None else key for key, value in options.items()]
+    lines = [f"{key}={value}" for key, value in options.items()]
     configuration = instance.conf_folder / f"{server.program}.cnf"
     _write(configuration, "[mysqld]\n" + "\n".join(lines) + "\n")
     _write(init_file, _init_sql(instance, server))
     if not data_folder.exists():
-        _initialise_database(instance, server, data_folder, configuration)
+        _initialise_database(instance, server, data_folder)
 
 
 def _init_sql(instance: Instance, server: Server) -> str:
     """Statements that the server runs at each start before it takes clients, each harmless when repeated."""
     user = "'floodgate'@'127.0.0.1'"
     password = instance.secrets()["FLOODGATE_DB_PASSWORD"]
+    # MariaDB's administrator comes in by the socket of the user that it runs as; MySQL's is given the same password.
+    administrator = [f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}'"] if instance.db == "mysql" else []
     statements = [
         "SET SESSION sql_log_bin = 0",
         f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password}'",
@@ -185,18 +186,20 @@ def _init_sql(instance: Instance, server: Server) -> str:
         f"GRANT PROCESS, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}",
         f"GRANT ALL PRIVILEGES ON `{instance.schema_prefix}\\_%`.* TO {user}",
         f"GRANT ALL PRIVILEGES ON `test\\_%`.* TO {user}",
+        *administrator,
         *(f"CREATE DATABASE IF NOT EXISTS `{schema}`" for schema in server.schemas),
     ]
     return "".join(f"{statement};\n" for statement in statements)
 
 
-def _initialise_database(instance: Instance, server: Server, data_folder: Path, configuration: Path) -> None:
+def _initialise_database(instance: Instance, server: Server, data_folder: Path) -> None:
     """Make the data folder under another name first, so that a kill in between leaves nothing half made."""
     part = data_folder.with_name(f"{data_folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     if instance.db == "mysql":
-        command = [*mysql_root.mysqld_command(), f"--defaults-file={configuration}", "--initialize-insecure"]
-        command += [f"--datadir={part}", "--skip-log-bin", "--init-file="]
+        command = [*mysql_root.mysqld_command(), "--no-defaults", "--initialize-insecure", f"--datadir={part}"]
+        command += [f"--{key}={value}" for key, value in mysql_root.options().items()]
+        command += ["--user=root"] if os.geteuid() == 0 else []
     else:
         command = [_program("mariadb-install-db"), "--no-defaults", f"--datadir={part}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=socket", f"--auth-root-socket-user={getpass.getuser()}"]
