@@ -10,6 +10,7 @@ import redis
 import requests
 from django.conf import settings
 from django.db import connections
+from django.test.utils import setup_databases, teardown_databases
 from infra.sharding.bootstrap import make_months, seed_topology
 
 from infra.sharding.months import Month
@@ -39,15 +40,33 @@ def _no_background_work() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
-    """Add to Django's test databases what their tables alone do not make: slot map, fences, months."""
+def django_db_setup(
+    request: pytest.FixtureRequest,
+    django_test_environment: None,
+    django_db_blocker: pytest.FixtureRequest,
+    django_db_keepdb: bool,
+    django_db_createdb: bool,
+) -> Iterator[None]:
+    """Make all test databases, and in them what their tables alone do not make: slot map, fences, months.
+
+    pytest-django's own fixture would make only those that collected tests name in a `django_db` mark.
+    """
     with django_db_blocker.unblock():
+        configuration = setup_databases(
+            verbosity=request.config.option.verbose,
+            interactive=False,
+            keepdb=django_db_keepdb and not django_db_createdb,
+        )
         seed_topology()
         this_month = Month.of(datetime.now(UTC))
         for month in (this_month.previous(), this_month, this_month.next()):
             make_months(month, forecast=100_000)
         for alias in settings.DATABASES:
             connections[alias].close()
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            teardown_databases(configuration, verbosity=request.config.option.verbose)
 
 
 @pytest.fixture

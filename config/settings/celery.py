@@ -1,1 +1,76 @@
-"""celery settings."""
+"""Celery: the broker, what a task may take, and beat's table of everything that runs by the clock."""
+
+from typing import Any
+
+from celery.schedules import crontab
+
+from config.settings.base import REDIS_DURABLE_URL
+
+CELERY_BROKER_URL = REDIS_DURABLE_URL
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": "floodgate:celery:",
+    # A task that was taken and not acknowledged for this long (its worker was killed) is given to another worker. It is
+    # longer than any task may run, so that none runs twice for being slow.
+    "visibility_timeout": 60,
+    "socket_connect_timeout": 3.0,
+    # Longer than the worker's blocking read of a second.
+    "socket_timeout": 5.0,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_TIMEOUT = 3.0
+# Who sends a task does not wait long for a broker that is away: what the task would do is found by its scan.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2}
+
+CELERY_TASK_DEFAULT_QUEUE = "floodgate"
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_EAGER_RESULT = False
+# A task is acknowledged when it is done, and given again when its worker died: so every task is idempotent.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_SOFT_TIME_LIMIT = 40
+CELERY_TASK_TIME_LIMIT = 50
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 5000
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+
+CELERY_BEAT_SCHEDULER = "config.celery:BeatScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1.0
+
+
+def _every(task: str, seconds: float) -> dict[str, Any]:
+    """Run a task every so often; one that waited longer than its interval (no worker) is dropped, not piled up."""
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
+def _hourly(task: str, minute: int) -> dict[str, Any]:
+    """Run a task at a minute of each hour; each has its own minute, so that they do not meet."""
+    return {"task": task, "schedule": crontab(minute=str(minute)), "options": {"expires": 3000}}
+
+
+# Everything that runs by the clock. Each is a scan for what is undone: nothing depends on a message having arrived.
+CELERY_BEAT_SCHEDULE = {
+    entry["task"]: entry
+    for entry in (
+        _every("orders.sync_stock", 2.0),
+        _every("payments.poll_attempts", 2.0),
+        _every("payments.drive_refunds", 2.0),
+        _every("orders.expire_orders", 5.0),
+        _every("orders.reap_holds", 5.0),
+        _every("users.reap_orphan_customers", 30.0),
+        _hourly("sharding.create_months", 3),
+        _hourly("outbox.purge_sent", 9),
+        _hourly("events.purge_inbox", 15),
+        _hourly("idempotency.purge_keys", 21),
+        _hourly("users.purge_expired", 27),
+        _hourly("inventory.purge_reservations", 33),
+    )
+}

@@ -27,7 +27,7 @@ EVENT_POLL_MAX_S = 0.25
 EVENT_MAX_ATTEMPTS = env.integer("FLOODGATE_EVENT_MAX_ATTEMPTS", default=5)
 EVENT_RETRY_MAX_DELAY_S = 3.0
 # Deliveries of one partition that may wait in a consumer for a retry before it fetches no more of it.
-EVENT_MAX_WAITING = 1000
+EVENT_MAX_WAITING = 200
 
 RELAY_BATCH = 200
 # Sent rows stay this long: an emptied bus is fed again from them.

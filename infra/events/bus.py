@@ -4,7 +4,7 @@ On every back end: 64 partitions by slot, order kept within a partition, deliver
 for each partition of a group.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,8 +84,12 @@ class Publisher(Protocol):
 class GroupReader(Protocol):
     """One consumer of a group. All methods raise BusUnavailable."""
 
-    def balance(self) -> frozenset[int]:
-        """Renew this consumer's partitions, take free ones, give up surplus ones; returns what it owns now."""
+    def balance(self) -> Mapping[int, str]:
+        """Renew this consumer's partitions, take free ones, give up surplus ones; returns what it owns now.
+
+        The value names the tenure: when it is another one than before, the partition's deliveries begin again with all
+        that is not acknowledged, and what was got earlier is to be forgotten.
+        """
 
     def fetch(self, *, partitions: Collection[int], limit: int) -> list[Delivery]:
         """Return the next deliveries of partitions that are still owned, in order within each; never waits.
@@ -95,6 +99,9 @@ class GroupReader(Protocol):
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Say that these are done with; they are not delivered again."""
+
+    def restart(self) -> None:
+        """Forget what was fetched: the next `balance` begins new tenures."""
 
     def close(self) -> None:
         """Give up all partitions at once, so that others need not wait for the lease to end."""

@@ -8,8 +8,7 @@ from django.db import IntegrityError, connections
 
 from infra.events.envelope import Envelope
 from infra.events.retention import delete_older
-
-_DUPLICATE_KEY: Final = 1062
+from infra.mysql.errors import is_duplicate_key
 
 
 class InboxRace(Exception):
@@ -50,7 +49,7 @@ def first_time(alias: str, group: str, envelopes: Sequence[Envelope], *, now: da
                     [value for event_id in new for value in (event_id, group, seen_at)],
                 )
             except IntegrityError as error:
-                if error.args[0] != _DUPLICATE_KEY:
+                if not is_duplicate_key(error):
                     raise
                 raise InboxRace(f"An event of this batch was taken elsewhere by {group}.") from error
     fresh = {by_id[event_id].event_id for event_id in new}
