@@ -1,10 +1,16 @@
-"""The staff's admin site: Django's, with a second factor."""
+"""The staff's admin site: Django's with a second factor, and with pages over the shards beside the model pages."""
 
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver, path, reverse
 from django_otp.admin import OTPAdminSite
+
+from apps.orders.staff.urls import PAGES
 
 
 class FloodgateAdminSite(OTPAdminSite):
-    """Asks for a one-time code besides the password."""
+    """Asks for a one-time code besides the password; every page of it is for staff only."""
 
     site_header = "Floodgate"
     site_title = "Floodgate"
@@ -12,3 +18,34 @@ class FloodgateAdminSite(OTPAdminSite):
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Return the pages over the shards before the model pages."""
+        pages: list[URLPattern | URLResolver] = [
+            path(address, self.admin_view(view), name=name) for address, view, name in PAGES
+        ]
+        return pages + list(super().get_urls())
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Put the pages over the shards first on the start page and in the side bar."""
+        apps = list(super().get_app_list(request, app_label))
+        if app_label is not None:
+            return apps
+        links = {"Orders": "admin:orders-list", "Queues": "admin:queues"}
+        shards = {
+            "name": "Orders across shards",
+            "app_label": "shards",
+            "app_url": reverse("admin:orders-list"),
+            "has_module_perms": True,
+            "models": [
+                {
+                    "name": name,
+                    "object_name": name,
+                    "admin_url": reverse(view),
+                    "perms": {"view": True},
+                    "view_only": True,
+                }
+                for name, view in links.items()
+            ],
+        }
+        return [shards, *apps]

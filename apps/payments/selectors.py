@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Collection
+from collections.abc import Iterable
 from decimal import Decimal
 
 from django.db.models import QuerySet
 
 from apps.payments.domain import OPEN_ATTEMPTS, AttemptStatus, RefundStatus, payment_id, refund_id
-from apps.payments.models import Attempt, Refund
+from apps.payments.models import Attempt, Callback, Refund
 from apps.payments.types import AttemptView, RefundView
+from infra.sharding.ids import slot_of
 from infra.sharding.ids import slot_of
 from infra.sharding.months import Month
 from infra.sharding.places import Place
@@ -46,6 +48,20 @@ def open_attempts_of(alias: str, order_ids: Collection[int]) -> list[AttemptView
     return [attempt_view(row) for row in rows]
 
 
+def orders_with_open_attempts(alias: str, order_ids: Iterable[int]) -> set[int]:
+    """Return which of the orders of one shard have an attempt that can still be paid; one statement a month."""
+    by_month: dict[Month, list[int]] = {}
+    for order_id in order_ids:
+        by_month.setdefault(Month.of_id(order_id), []).append(order_id)
+    found: set[int] = set()
+    for month, members in by_month.items():
+        rows = Attempt.objects.in_month(alias, month).filter(
+            slot__in={slot_of(order_id) for order_id in members}, order_id__in=members, status__in=OPEN_ATTEMPTS
+        )
+        found.update(rows.values_list("order_id", flat=True))
+    return found
+
+
 def get_attempt(order_id: int, n: int) -> AttemptView | None:
     """Return one attempt, or None."""
     row = Attempt.objects.for_order(order_id).filter(order_id=order_id, n=n).first()
@@ -68,6 +84,11 @@ def accepted_attempt(order_id: int) -> AttemptView | None:
     """Return the attempt whose money pays the order, or None while there is none."""
     accepted = [a for a in attempts_of(order_id) if a.status == AttemptStatus.SUCCEEDED and not a.unexpected]
     return accepted[0] if accepted else None
+
+
+def alerted_callbacks(alias: str, *, limit: int) -> list[Callback]:
+    """Return the latest deliveries of one shard that the staff have to look at."""
+    return list(Callback.objects.on_shard(alias).filter(alert=True).order_by("-received_at")[:limit])
 
 
 def attempt_view(row: Attempt) -> AttemptView:

@@ -9,6 +9,12 @@ CATALOG_AVAILABILITY = "apps.inventory.selectors.available"
 ORDER_UNPAID_EXPIRY_S = env.integer("FLOODGATE_ORDER_UNPAID_EXPIRY_S", default=30 * 60)
 # An order may be written this long after its id was made, and never later: from then on the reaper may void it.
 ORDER_WRITE_DEADLINE_S = env.number("FLOODGATE_ORDER_WRITE_DEADLINE_S", default=30.0)
+# A request that has not claimed stock by then is answered without: nothing is claimed for a client that has gone.
+ORDER_CLAIM_DEADLINE_S = 5.0
+# A repeat waits this long for the earlier attempt with its key, then it is told that one is in progress.
+ORDER_REPEAT_WAIT_S = 3.0
+# An unpaid order whose provider cannot be asked is ended this long after its time; money that comes later goes back.
+ORDER_EXPIRY_PROVIDER_GRACE_S = 300
 ORDER_MAX_LINES = 50
 ORDER_MAX_QUANTITY = 999
 ORDER_MAX_OPEN_UNPAID = 20

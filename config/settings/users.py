@@ -1,1 +1,52 @@
-"""users settings."""
+"""Shoppers: keys, tokens, passwords, codes, limits (docs/security.md says how each key is rotated)."""
+
+from config import env
+
+AUTH_USER_MODEL = "users.StaffUser"
+PASSWORD_HASHERS = ["apps.users.hashers.OwaspArgon2Hasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# Fernet keys (32 bytes, URL-safe base64), separated by commas: the first encrypts, all decrypt.
+DATA_KEYS = env.text_list("FLOODGATE_DATA_KEYS")
+# `id:hex` pairs for the blind index of logins; kept apart from the data keys. All are written and searched.
+INDEX_KEYS = env.keyed_secrets("FLOODGATE_INDEX_KEYS")
+# `kid:secret` pairs: the first signs access tokens, all verify.
+JWT_KEYS = env.keyed_secrets("FLOODGATE_JWT_KEYS")
+# Secrets, separated by commas: the first derives refresh tokens, all verify.
+REFRESH_KEYS = env.text_list("FLOODGATE_REFRESH_KEY")
+
+TOKEN_ISSUER = "floodgate"
+TOKEN_AUDIENCE = "floodgate-api"
+ACCESS_TOKEN_LIFETIME_S = 600
+BENCH_TOKEN_LIFETIME_S = 3600
+REFRESH_TOKEN_LIFETIME_S = 30 * 24 * 3600
+# A client that lost the answer of a refresh may ask again for this long.
+REFRESH_GRACE_S = 30
+
+# The end of a session is told to all processes within 5 s (api.md): the feed is read this often.
+REVOCATION_POLL_INTERVAL_S = 2.0
+# Rows this much older than the newest one are read again at each poll, for transactions that commit late and for
+# clocks that differ.
+REVOCATION_OVERLAP_S = 60.0
+
+MAX_SESSIONS = 20
+MAX_ADDRESSES = 50
+
+CODE_LIFETIME_S = 300
+CODE_MAX_TRIES = 5
+CODE_SENDER = env.text("FLOODGATE_CODE_SENDER", local="apps.users.senders.local.LocalSender")
+
+# Argon2id hashes at once in a process (19 MiB and 20 to 40 ms each), and how many may wait before 503.
+PASSWORD_HASH_THREADS = env.integer("FLOODGATE_PASSWORD_HASH_THREADS", default=2)
+PASSWORD_HASH_QUEUE = env.integer("FLOODGATE_PASSWORD_HASH_QUEUE", default=64)
+
+# Failed logins of one login from one address: this many are free, then each doubles the wait up to the cap.
+LOGIN_FREE_FAILURES = 5
+LOGIN_MAX_WAIT_S = 30
+LOGIN_FAILURES_FORGOTTEN_S = 900
+
+# A registration that has not reached the directory after this long is taken back by the reaper.
+REGISTRATION_DEADLINE_S = 120

@@ -1,0 +1,1 @@
+"""The staff's pages over sharded rows, which Django's ModelAdmin cannot list."""
