@@ -1,0 +1,215 @@
+"""Pure rules of an order: money, merging of lines, statuses and transitions. No I/O, no Django."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from typing import Final
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands, as its buyer sees it."""
+
+    PENDING_PAYMENT = "pending_payment"
+    PAID = "paid"
+    FULFILLING = "fulfilling"
+    SHIPPED = "shipped"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REFUNDING = "refunding"
+    REFUNDED = "refunded"
+
+
+class PaymentStatus(StrEnum):
+    """What has been captured for an order and what of it has been given back."""
+
+    UNPAID = "unpaid"
+    AUTHORIZED = "authorized"
+    PAID = "paid"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+
+class FulfillmentStatus(StrEnum):
+    """How far the goods have come."""
+
+    NONE = "none"
+    PARTIAL = "partial"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    RETURNED = "returned"
+
+
+class Closure(StrEnum):
+    """How an order was closed before it was paid."""
+
+    OPEN = ""
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+_UNCAPTURED: Final = frozenset({PaymentStatus.UNPAID, PaymentStatus.AUTHORIZED})
+_BY_FULFILLMENT: Final[Mapping[FulfillmentStatus, OrderStatus]] = {
+    FulfillmentStatus.NONE: OrderStatus.PAID,
+    FulfillmentStatus.PARTIAL: OrderStatus.FULFILLING,
+    FulfillmentStatus.SHIPPED: OrderStatus.SHIPPED,
+    FulfillmentStatus.DELIVERED: OrderStatus.COMPLETED,
+    FulfillmentStatus.RETURNED: OrderStatus.COMPLETED,
+}
+
+ALLOWED_TRANSITIONS: Final[Mapping[OrderStatus, frozenset[OrderStatus]]] = {
+    OrderStatus.PENDING_PAYMENT: frozenset({OrderStatus.PAID, OrderStatus.CANCELLED, OrderStatus.EXPIRED}),
+    OrderStatus.PAID: frozenset({OrderStatus.FULFILLING, OrderStatus.SHIPPED, OrderStatus.REFUNDING}),
+    OrderStatus.FULFILLING: frozenset({OrderStatus.SHIPPED, OrderStatus.REFUNDING}),
+    OrderStatus.SHIPPED: frozenset({OrderStatus.COMPLETED, OrderStatus.REFUNDING}),
+    OrderStatus.COMPLETED: frozenset({OrderStatus.REFUNDING}),
+    OrderStatus.REFUNDING: frozenset({OrderStatus.REFUNDED}),
+    OrderStatus.CANCELLED: frozenset(),
+    OrderStatus.EXPIRED: frozenset(),
+    OrderStatus.REFUNDED: frozenset(),
+}
+
+
+class ContradictoryState(ValueError):
+    """No order can be in this combination of states."""
+
+
+class ForbiddenTransition(ValueError):
+    """The table of transitions does not lead from the one status to the other."""
+
+
+def status_of(
+    *,
+    payment_status: PaymentStatus,
+    fulfillment_status: FulfillmentStatus,
+    closed_as: Closure,
+    refunding: bool,
+) -> OrderStatus:
+    """Return the status that follows from the facts; raises ContradictoryState.
+
+    | captured | closed_as | refunding | status |
+    |---|---|---|---|
+    | no | open | no | pending_payment |
+    | no | cancelled, expired | no | the same word |
+    | all given back | open | either | refunded |
+    | yes | open | yes | refunding |
+    | yes | open | no | by fulfilment: paid, fulfilling, shipped, completed |
+
+    A late payment of a closed order changes none of these facts: it lives in the payment's rows alone.
+    """
+    captured = payment_status not in _UNCAPTURED
+    if not captured:
+        if refunding or fulfillment_status != FulfillmentStatus.NONE:
+            raise ContradictoryState(f"{payment_status} with refunding={refunding}, {fulfillment_status}")
+        return OrderStatus.PENDING_PAYMENT if closed_as == Closure.OPEN else OrderStatus(closed_as.value)
+    if closed_as != Closure.OPEN:
+        raise ContradictoryState(f"{payment_status} and closed as {closed_as}")
+    if payment_status == PaymentStatus.REFUNDED:
+        return OrderStatus.REFUNDED
+    return OrderStatus.REFUNDING if refunding else _BY_FULFILLMENT[fulfillment_status]
+
+
+def check_transition(before: OrderStatus, after: OrderStatus) -> None:
+    """Raise ForbiddenTransition unless the status stays or moves as the table allows."""
+    if after != before and after not in ALLOWED_TRANSITIONS[before]:
+        raise ForbiddenTransition(f"{before} -> {after}")
+
+
+class StockTarget(StrEnum):
+    """What the state of an order asks of the stock that was reserved for it."""
+
+    HOLD = "hold"
+    SETTLE = "settle"
+    RELEASE = "release"
+    RETURN = "return"
+
+
+def stock_target(status: OrderStatus) -> StockTarget:
+    """Return what the reservation of an order in this status has to become."""
+    if status == OrderStatus.PENDING_PAYMENT:
+        return StockTarget.HOLD
+    if status in (OrderStatus.CANCELLED, OrderStatus.EXPIRED):
+        return StockTarget.RELEASE
+    if status in (OrderStatus.REFUNDING, OrderStatus.REFUNDED):
+        return StockTarget.RETURN
+    return StockTarget.SETTLE
+
+
+# ISO 4217: the currencies whose minor unit is not a hundredth.
+_DECIMALS: Final[Mapping[str, int]] = {
+    "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0, "RWF": 0, "UGX": 0,
+    "UYI": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
+    "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
+    "CLF": 4, "UYW": 4,
+}  # fmt: skip
+
+
+def currency_decimals(currency: str) -> int:
+    """Return the number of decimals of a currency (ISO 4217 code)."""
+    return _DECIMALS.get(currency, 2)
+
+
+def round_money(amount: Decimal, currency: str) -> Decimal:
+    """Return the amount with exactly the currency's decimals, rounded half up (away from zero)."""
+    return amount.quantize(Decimal(1).scaleb(-currency_decimals(currency)), rounding=ROUND_HALF_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class MergedLine:
+    """The lines of one SKU as one; `first_index` is where the client wrote it first."""
+
+    sku: str
+    quantity: int
+    first_index: int
+
+
+def merge_lines(lines: Iterable[tuple[str, int]]) -> list[MergedLine]:
+    """Sum the quantities of each SKU; the order is that of first mention."""
+    merged: dict[str, MergedLine] = {}
+    for index, (sku, quantity) in enumerate(lines):
+        known = merged.get(sku)
+        merged[sku] = (
+            MergedLine(sku, quantity, index)
+            if known is None
+            else MergedLine(sku, known.quantity + quantity, known.first_index)
+        )
+    return list(merged.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sums of an order, in its currency; they add up (`total`)."""
+
+    subtotal: Decimal
+    discount: Decimal
+    points_value: Decimal
+    shipping_fee: Decimal
+    total: Decimal
+
+
+def line_total(*, unit_price: Decimal, quantity: int, currency: str) -> Decimal:
+    """Return what one line costs, rounded half up to the currency's decimals."""
+    return round_money(unit_price * quantity, currency)
+
+
+def totals_of(
+    line_totals: Sequence[Decimal],
+    *,
+    currency: str,
+    discount: Decimal = Decimal(0),
+    points_value: Decimal = Decimal(0),
+    shipping_fee: Decimal = Decimal(0),
+) -> Totals:
+    """Return the sums; raises ValueError when the total would be below zero."""
+    subtotal = round_money(sum(line_totals, Decimal(0)), currency)
+    total = subtotal - discount - points_value + shipping_fee
+    if total < 0:
+        raise ValueError(f"total {total} is below zero")
+    return Totals(
+        subtotal=subtotal,
+        discount=round_money(discount, currency),
+        points_value=round_money(points_value, currency),
+        shipping_fee=round_money(shipping_fee, currency),
+        total=round_money(total, currency),
+    )

@@ -1,0 +1,46 @@
+"""Names and payloads of the events of orders."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from infra.outbox.types import EventDraft
+
+AGGREGATE: Final = "order"
+
+# What can happen to an order: the kind of the order event, and after `order.` the type of the domain event.
+PLACED: Final = "placed"
+PAYMENT_STARTED: Final = "payment_started"
+PAYMENT_UPDATED: Final = "payment_updated"
+PAID: Final = "paid"
+PAYMENT_FAILED: Final = "payment_failed"
+PAYMENT_UNEXPECTED: Final = "payment_unexpected"
+CANCELLED: Final = "cancelled"
+EXPIRED: Final = "expired"
+REFUNDING: Final = "refunding"
+REFUNDED: Final = "refunded"
+IMPORTED: Final = "imported"
+
+# The events after which the reservation of the order has to change (consumers.py; the scan is `sync_stock`).
+STOCK_EVENTS: Final = frozenset(f"{AGGREGATE}.{kind}" for kind in (PAID, CANCELLED, EXPIRED, REFUNDING, REFUNDED))
+
+
+def order_event_draft(
+    kind: str,
+    *,
+    order_id: int,
+    user_id: int,
+    version: int,
+    status: str,
+    payment_status: str,
+    payload: Mapping[str, object] | None = None,
+) -> EventDraft:
+    """Return the domain event of one change of an order; every payload tells the statuses, none tells personal data."""
+    return EventDraft(
+        type=f"{AGGREGATE}.{kind}",
+        aggregate=AGGREGATE,
+        aggregate_id=order_id,
+        version=version,
+        user_id=user_id,
+        order_id=order_id,
+        payload={"status": status, "payment_status": payment_status, **(payload or {})},
+    )

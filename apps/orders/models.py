@@ -1,0 +1,109 @@
+"""Rows of an order, all in the month of the order's id, on its user's shard, keyed (slot, order id, ...)."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from apps.orders.domain import Closure, FulfillmentStatus, OrderStatus, PaymentStatus
+from infra.crypto.fields import EncryptedJSONField, EncryptedTextField
+from infra.sharding.fields import AsciiField, DigestField
+from infra.sharding.monthly import MonthlyModel
+
+# Money is stored with the most decimals that an ISO 4217 currency has, and read with those of its own.
+_MONEY_DIGITS = 16
+_MONEY_DECIMALS = 4
+
+
+class OrderKind(models.IntegerChoices):
+    """Whether the row is an order, or only keeps its id from ever becoming one."""
+
+    REAL = 0
+    VOID = 1
+
+
+class Order(MonthlyModel):
+    """An order, or the tombstone of an id whose stock was given back (`kind` VOID; never shown).
+
+    `status` follows from the four facts before it (`domain.status_of`) and is stored for lists and scans. `version`
+    is raised by one with every change to any row of the order. `placed_at` is the id's time.
+    """
+
+    table: ClassVar[str] = "orders_order"
+    rows_per_order: ClassVar[float] = 1.05
+
+    pk = models.CompositePrimaryKey("slot", "id")
+    id = models.BigIntegerField()
+    user_id = models.BigIntegerField()
+    kind = models.SmallIntegerField(choices=OrderKind.choices, default=OrderKind.REAL)
+    version = models.IntegerField(default=1)
+    payment_status = AsciiField(max_length=20, default=PaymentStatus.UNPAID)
+    fulfillment_status = AsciiField(max_length=12, default=FulfillmentStatus.NONE)
+    closed_as = AsciiField(max_length=12, default=Closure.OPEN)
+    refunding = models.BooleanField(default=False)
+    status = AsciiField(max_length=16, default=OrderStatus.PENDING_PAYMENT)
+    currency = AsciiField(max_length=3)
+    subtotal = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS)
+    discount = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0)
+    points_used = models.IntegerField(default=0)
+    points_value = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0)
+    shipping_fee = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0)
+    total = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS)
+    refunded_total = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0)
+    address = EncryptedJSONField(null=True)
+    city = models.CharField(max_length=100, default="")
+    country = AsciiField(max_length=2, default="")
+    coupons = AsciiField(max_length=500, default="")
+    note = EncryptedTextField(default="")
+    cancel_reason = EncryptedTextField(default="")
+    request_digest = DigestField(32, default=b"")
+    source = AsciiField(max_length=32, default="")
+    source_number = AsciiField(max_length=64, default="")
+    expires_at = models.DateTimeField(null=True)
+    paid_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField()
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+        indexes = [
+            models.Index(fields=["user_id", "id"], name="orders_order_user"),
+            models.Index(fields=["status", "expires_at"], name="orders_order_expiry"),
+            models.Index(fields=["id"], name="orders_order_newest"),
+        ]
+
+
+class OrderLine(MonthlyModel):
+    """One SKU of an order, with title and price as they were when it was placed."""
+
+    table: ClassVar[str] = "orders_line"
+    rows_per_order: ClassVar[float] = 3.0
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "line")
+    order_id = models.BigIntegerField()
+    line = models.SmallIntegerField()
+    sku = AsciiField(max_length=64)
+    title = models.CharField(max_length=255)
+    quantity = models.IntegerField()
+    unit_price = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS)
+    line_total = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS)
+    refunded_quantity = models.IntegerField(default=0)
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+
+
+class OrderEvent(MonthlyModel):
+    """One step in an order's life: exactly one for each version."""
+
+    table: ClassVar[str] = "orders_event"
+    rows_per_order: ClassVar[float] = 6.0
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "version")
+    order_id = models.BigIntegerField()
+    version = models.IntegerField()
+    kind = AsciiField(max_length=32)
+    at = models.DateTimeField()
+    actor = AsciiField(max_length=64)
+    detail = models.CharField(max_length=255, default="")
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True

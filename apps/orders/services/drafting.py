@@ -1,0 +1,190 @@
+"""Makes an order of a request: everything about placing that can fail without a claim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.conf import settings
+
+from apps.catalog.selectors import prices
+from apps.catalog.types import SkuPrice
+from apps.inventory.types import Claim
+from apps.orders.domain import (
+    FulfillmentStatus,
+    MergedLine,
+    OrderStatus,
+    PaymentStatus,
+    Totals,
+    line_total,
+    merge_lines,
+    round_money,
+    totals_of,
+)
+from apps.orders.errors import (
+    CouponNotApplicable,
+    CurrencyMismatch,
+    InsufficientPoints,
+    PriceChanged,
+)
+from apps.orders.services.limits import check_open_unpaid_orders
+from apps.orders.types import OrderLineView, OrderRequest, OrderView
+from apps.users.selectors import address_snapshot
+from apps.users.types import ADDRESS_FIELDS, AddressSnapshot
+from infra.errors import FieldError, ValidationFailed
+from infra.idempotency.types import RequestKey
+from infra.sharding.ids import time_of
+from infra.sharding.workers import new_order_id
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDraft:
+    """An order that is complete but neither claimed nor written."""
+
+    order: OrderView
+    key: RequestKey
+    sealed_address: str
+    exempt: bool
+    first_index: Mapping[str, int]
+
+    @property
+    def claim(self) -> Claim:
+        """What it asks of the stock: merged SKUs, ascending."""
+        return Claim(
+            order_id=self.order.id,
+            user_id=self.order.user_id,
+            request_digest=self.key.digest,
+            lines=tuple(sorted((item.sku, item.quantity) for item in self.order.items)),
+        )
+
+
+def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
+    """Price and check a request; returns the order under a fresh id.
+
+    Raises ValidationFailed (unknown SKU, too many of one, unknown address), CurrencyMismatch, CouponNotApplicable,
+    InsufficientPoints, PriceChanged, LimitReached. Nothing is written.
+    """
+    merged = merge_lines(request.items)
+    priced = _priced(merged)
+    currency = _common_currency(merged, priced)
+    if request.coupons:
+        detail = "This coupon is not yours or cannot be used for this order."
+        raise CouponNotApplicable(
+            detail,
+            errors=[FieldError(f"/coupons/{index}", "not_applicable", detail) for index in range(len(request.coupons))],
+        )
+    if request.points > 0:
+        detail = "You do not have as many points."
+        raise InsufficientPoints(detail, errors=[FieldError("/points", "insufficient_points", detail)])
+    items = tuple(
+        OrderLineView(
+            line=number,
+            sku=line.sku,
+            title=priced[line.sku].title,
+            quantity=line.quantity,
+            unit_price=round_money(priced[line.sku].unit_price, currency),
+            line_total=line_total(unit_price=priced[line.sku].unit_price, quantity=line.quantity, currency=currency),
+            refunded_quantity=0,
+        )
+        for number, line in enumerate(merged, start=1)
+    )
+    totals = totals_of([item.line_total for item in items], currency=currency)
+    _check_expected_total(request.expected_total, totals)
+    user_id = request.key.user_id
+    address = _address_of(user_id=user_id, address_id=request.address_id)
+    if not request.exempt:
+        check_open_unpaid_orders(user_id=user_id, now=now)
+    return OrderDraft(
+        order=_new_order(request, items=items, totals=totals, address=address, currency=currency),
+        key=request.key,
+        sealed_address=address.sealed,
+        exempt=request.exempt,
+        first_index={line.sku: line.first_index for line in merged},
+    )
+
+
+def _new_order(
+    request: OrderRequest,
+    *,
+    items: tuple[OrderLineView, ...],
+    totals: Totals,
+    address: AddressSnapshot,
+    currency: str,
+) -> OrderView:
+    order_id = new_order_id(request.key.user_id)
+    placed_at = time_of(order_id)
+    zero = round_money(Decimal(0), currency)
+    return OrderView(
+        id=order_id,
+        user_id=request.key.user_id,
+        status=OrderStatus.PENDING_PAYMENT,
+        payment_status=PaymentStatus.UNPAID,
+        fulfillment_status=FulfillmentStatus.NONE,
+        currency=currency,
+        subtotal=totals.subtotal,
+        discount=totals.discount,
+        points_used=0,
+        points_value=totals.points_value,
+        shipping_fee=totals.shipping_fee,
+        total=totals.total,
+        refunded_total=zero,
+        items=items,
+        address={name: getattr(address, name) for name in ADDRESS_FIELDS},
+        coupons=(),
+        note=request.note,
+        cancel_reason="",
+        placed_at=placed_at,
+        expires_at=placed_at + timedelta(seconds=settings.ORDER_UNPAID_EXPIRY_S),
+        paid_at=None,
+        updated_at=placed_at,
+        version=1,
+    )
+
+
+def _priced(merged: Sequence[MergedLine]) -> Mapping[str, SkuPrice]:
+    """Return the prices of all SKUs; raises ValidationFailed that names every failing line."""
+    found = prices([line.sku for line in merged])
+    errors = []
+    for line in merged:
+        price = found.get(line.sku)
+        if price is None or not price.active:
+            errors.append(FieldError(f"/items/{line.first_index}/sku", "unknown_sku", "There is no such SKU on sale."))
+        if line.quantity > settings.ORDER_MAX_QUANTITY:
+            errors.append(
+                FieldError(
+                    f"/items/{line.first_index}/quantity",
+                    "max_value",
+                    f"An order takes at most {settings.ORDER_MAX_QUANTITY} of one SKU.",
+                )
+            )
+    if errors:
+        raise ValidationFailed("Some lines cannot be ordered.", errors=errors)
+    return found
+
+
+def _common_currency(merged: Sequence[MergedLine], priced: Mapping[str, SkuPrice]) -> str:
+    currency: str = priced[merged[0].sku].currency
+    errors = [
+        FieldError(f"/items/{line.first_index}/sku", "currency_mismatch", f"This SKU is priced in {other}.")
+        for line in merged
+        if (other := priced[line.sku].currency) != currency
+    ]
+    if errors:
+        raise CurrencyMismatch("All lines of an order have one currency.", errors=errors)
+    return currency
+
+
+def _check_expected_total(expected_total: Decimal | None, totals: Totals) -> None:
+    if expected_total is not None and expected_total != totals.total:
+        detail = f"The total is {totals.total}."
+        raise PriceChanged(
+            detail, errors=[FieldError("/expected_total", "price_changed", detail, {"total": str(totals.total)})]
+        )
+
+
+def _address_of(*, user_id: int, address_id: int) -> AddressSnapshot:
+    snapshot = address_snapshot(user_id=user_id, address_id=address_id)
+    if snapshot is None:
+        detail = "There is no such address."
+        raise ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
+    return snapshot

@@ -1,0 +1,213 @@
+"""Placing an order: the steps over two databases, and what undoes each.
+
+    1. the key, looked up on the shard        a repeat gets the first answer
+    2. the draft                              all that can fail without a claim
+    3. reserve      (inventory, one commit)   undone by: release, at once or by the reaper
+    4. record       (the user's shard, one commit, before the write deadline)
+
+Between 3 and 4 there is a hold without an order. It ends in one of three ways: step 4 commits; this process knows that
+step 4 did not commit and releases; or nobody knows, and the reaper settles it with a tombstone (services/reaper.py).
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+from django.db import DatabaseError, IntegrityError
+
+from apps.inventory import services as inventory
+from apps.inventory.selectors import find_hold
+from apps.inventory.types import Shortage
+from apps.orders.errors import InsufficientStock
+from apps.orders.selectors import get_placed_order
+from apps.orders.services.drafting import OrderDraft, draft_order
+from apps.orders.services.limits import check_open_unpaid_orders
+from apps.orders.services.recording import insert_orders
+from apps.orders.types import OrderRequest, PlacedOrder
+from apps.users.services import lock_customer
+from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
+from infra.idempotency.errors import KeyTaken, RequestInProgress
+from infra.idempotency.inflight import InFlight
+from infra.idempotency.services import find_answer
+from infra.idempotency.types import RequestKey, StoredAnswer
+from infra.mysql.errors import CommitOutcomeUnknown
+from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
+from infra.sharding.ids import ms_of, slot_of, wall_clock_ms
+from infra.sharding.places import Place, place_of_user, shard_atomic
+
+_log = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.05
+_in_flight: Final = InFlight[PlacedOrder]()
+
+
+def place_order(request: OrderRequest, *, now: datetime) -> PlacedOrder:
+    """Place an order once for its key, and return it as it was placed.
+
+    Raises the refusals of `draft_order`, InsufficientStock, IdempotencyKeyReused; RequestInProgress while an earlier
+    attempt may still run; Overloaded or ShardUnavailable when nothing was taken; OutcomeUnknown when a commit's answer
+    was lost, which the same key settles.
+    Concurrency: any number of attempts with one key, in any processes, make at most one order, and all that succeed
+    return it. No attempt is told a shortage while another with its key holds the stock.
+    """
+    placed, joined = _in_flight.run(
+        request.key, lambda: _place_alone(request, now=now), wait_s=settings.ORDER_REPEAT_WAIT_S
+    )
+    return PlacedOrder(order=placed.order, replayed=True) if joined else placed
+
+
+def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
+    began_at = time.monotonic()
+    place = place_of_user(request.key.user_id)
+    answer = find_answer(place, request.key)
+    if answer is not None:
+        return _first_answer(answer)
+    try:
+        draft = draft_order(request, now=now)
+        if time.monotonic() - began_at > settings.ORDER_CLAIM_DEADLINE_S:
+            raise Overloaded("The request has waited too long. Nothing was taken.")
+        outcome = commit_drafts(place.alias, [draft], now=now)[draft.order.id]
+        if outcome is not None:
+            raise outcome
+    except KeyTaken:
+        return _answer_of_earlier_attempt(place, request.key)
+    except DomainError as refusal:
+        if refusal.status >= 500:
+            raise
+        earlier = _wait_for_earlier_attempt(place, request.key)
+        if earlier is None:
+            raise
+        return earlier
+    return PlacedOrder(order=draft.order, replayed=False)
+
+
+def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | None:
+    """Return the order of an earlier attempt with this key, or None if no such attempt holds stock.
+
+    The reservation is read before the key: an attempt that commits in between is then seen by its key. Raises
+    RequestInProgress if the holder has not ended within the bound.
+    """
+    give_up_at = time.monotonic() + settings.ORDER_REPEAT_WAIT_S
+    while True:
+        holds = find_hold(user_id=key.user_id, request_digest=key.digest)
+        answer = find_answer(place, key)
+        if answer is not None:
+            return _first_answer(answer)
+        if not any(hold.state == "held" for hold in holds):
+            return None
+        if time.monotonic() >= give_up_at:
+            raise RequestInProgress("An earlier attempt with this key may still be running.")
+        time.sleep(_POLL_S)
+
+
+def _answer_of_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder:
+    answer = find_answer(place, key)
+    if answer is None:
+        raise RequestInProgress("An earlier attempt has just ended. Repeat the request.")
+    return _first_answer(answer)
+
+
+def _first_answer(answer: StoredAnswer) -> PlacedOrder:
+    return PlacedOrder(order=get_placed_order(order_id=int(answer.resource_id)), replayed=True)
+
+
+def commit_drafts(
+    alias: str, drafts: Sequence[OrderDraft], *, now: datetime
+) -> Mapping[int, DomainError | KeyTaken | DatabaseError | None]:
+    """Claim the stock of a batch of one shard, then write its orders; return the outcome of each by order id.
+
+    None is a placed order. One member's failure does not harm the others: what a member is refused for is its own
+    outcome, and only what hits the batch's transaction as a whole (a lost database) is everyone's.
+    """
+    try:
+        shortages = inventory.reserve([draft.claim for draft in drafts], now=now)
+    except CommitOutcomeUnknown as error:
+        raise OutcomeUnknown("The answer of the stock's database was lost.") from error
+    short = [draft for draft in drafts if shortages[draft.order.id]]
+    held = [draft for draft in drafts if not shortages[draft.order.id]]
+    outcomes: dict[int, DomainError | KeyTaken | DatabaseError | None] = {
+        draft.order.id: _insufficient_stock(draft, shortages[draft.order.id]) for draft in short
+    }
+    if held:
+        outcomes |= _record(alias, held, now=now)
+    return outcomes
+
+
+def _record(
+    alias: str, held: Sequence[OrderDraft], *, now: datetime
+) -> dict[int, DomainError | KeyTaken | DatabaseError | None]:
+    """Write the orders whose stock is held; give back at once the stock of those known not to be written."""
+    order_ids = [draft.order.id for draft in held]
+    try:
+        with_deadlock_retry(lambda: _write(alias, held, now=now))
+    except OutcomeUnknown as error:
+        return dict.fromkeys(order_ids, error)
+    except (KeyTaken, IntegrityError, LimitReached) as error:
+        if len(held) > 1:  # one member's doing: find out whose, one by one
+            return {
+                order_id: outcome for draft in held for order_id, outcome in _record(alias, [draft], now=now).items()
+            }
+        _release(order_ids, now=now)
+        return {order_ids[0]: _too_late() if is_duplicate_key(error) else error}
+    except (DomainError, DatabaseError) as error:
+        _release(order_ids, now=now)
+        return dict.fromkeys(order_ids, error)
+    except BaseException:
+        _release(order_ids, now=now)
+        raise
+    return dict.fromkeys(order_ids)
+
+
+def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
+    """Commit the orders in one transaction, which is not begun after the write deadline.
+
+    Raises OutcomeUnknown for a failure of the COMMIT itself; after anything else nothing was written.
+    """
+    write_by_ms = min(ms_of(draft.order.placed_at) for draft in held) + settings.ORDER_WRITE_DEADLINE_S * 1000
+    if wall_clock_ms() >= write_by_ms:
+        raise _too_late()
+    commit_began = False
+    try:
+        with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
+            for draft in held:
+                if not draft.exempt:
+                    lock_customer(place_of_user(draft.order.user_id), draft.order.user_id)
+                    check_open_unpaid_orders(user_id=draft.order.user_id, now=now)
+            insert_orders(alias, held, now=now)
+            commit_began = True
+    except BaseException as error:
+        if commit_began:
+            raise OutcomeUnknown(
+                "The answer of the database was lost. Repeat the request with the same Idempotency-Key."
+            ) from error
+        raise
+
+
+def _release(order_ids: Sequence[int], *, now: datetime) -> None:
+    """Give back holds that are known to have no order; the reaper does it where this fails."""
+    try:
+        inventory.release(order_ids, now=now)
+    except DatabaseError:
+        _log.warning("holds of %d orders are left to the reaper", len(order_ids), exc_info=True)
+
+
+def _too_late() -> Overloaded:
+    return Overloaded("The order could not be written in time. Nothing was taken.")
+
+
+def _insufficient_stock(draft: OrderDraft, shortages: Sequence[Shortage]) -> InsufficientStock:
+    return InsufficientStock(
+        "Some of what you ask for is not in stock.",
+        errors=[
+            FieldError(
+                f"/items/{draft.first_index[short.sku]}",
+                "insufficient_stock",
+                f"{short.available} of {short.requested} available.",
+                {"sku": short.sku, "requested": short.requested, "available": short.available},
+            )
+            for short in sorted(shortages, key=lambda short: draft.first_index[short.sku])
+        ],
+    )

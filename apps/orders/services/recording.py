@@ -1,0 +1,120 @@
+"""Writes placed orders: the statements of one transaction on one shard, for a batch of any size.
+
+Plain multi-row SQL instead of ORM objects: this is the hottest write of the system, and its cost is the number of
+statements and of Python objects.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import connections
+
+from apps.orders.events import PLACED, order_event_draft
+from apps.orders.models import Order, OrderEvent, OrderLine
+from apps.orders.services.drafting import OrderDraft
+from apps.users.services import note_order_month
+from infra.crypto.cipher import encrypt_text
+from infra.idempotency.services import remember_many
+from infra.outbox.services import append
+from infra.outbox.types import EventDraft
+from infra.sharding.ids import slot_of
+from infra.sharding.monthly import MonthlyModel, telling_month_errors
+from infra.sharding.months import Month
+
+ORDER_COLUMNS: Final = (
+    "slot", "id", "user_id", "kind", "version", "payment_status", "fulfillment_status", "closed_as", "refunding",
+    "status", "currency", "subtotal", "discount", "points_used", "points_value", "shipping_fee", "total",
+    "refunded_total", "address", "city", "country", "coupons", "note", "cancel_reason", "request_digest", "source",
+    "source_number", "expires_at", "updated_at",
+)  # fmt: skip
+LINE_COLUMNS: Final = (
+    "slot", "order_id", "line", "sku", "title", "quantity", "unit_price", "line_total", "refunded_quantity",
+)  # fmt: skip
+EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
+
+
+def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> None:
+    """Write key, order, lines, order event and outbox row of each draft inside the open transaction of the shard.
+
+    Raises KeyTaken when a key of the batch is taken, IntegrityError (1062) when the id of an order is (a tombstone).
+    """
+    remember_many(alias, [(draft.key, str(draft.order.id)) for draft in drafts], now=now)
+    by_month: dict[Month, list[OrderDraft]] = defaultdict(list)
+    for draft in drafts:
+        by_month[Month.of_id(draft.order.id)].append(draft)
+    for month, members in by_month.items():
+        insert_rows(alias, Order, month, ORDER_COLUMNS, [_order_row(draft) for draft in members])
+        insert_rows(alias, OrderLine, month, LINE_COLUMNS, [row for draft in members for row in _line_rows(draft)])
+        insert_rows(alias, OrderEvent, month, EVENT_COLUMNS, [_event_row(draft) for draft in members])
+        for draft in members:
+            note_order_month(draft.order.user_id, month)
+    append(alias, *(_placed_event(draft) for draft in drafts), now=now)
+
+
+def insert_rows(
+    alias: str,
+    model: type[MonthlyModel],
+    month: Month,
+    columns: Sequence[str],
+    rows: Sequence[tuple[object, ...]],
+) -> None:
+    """Insert rows into a month's table in one statement."""
+    row_marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
+    with telling_month_errors(table=model.table, month=month, alias=alias), connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {model.objects.table_for(month)} ({', '.join(f'`{column}`' for column in columns)})"  # noqa: S608  # constants
+            f" VALUES {', '.join([row_marks] * len(rows))}",
+            [value for row in rows for value in row],
+        )
+
+
+def column_time(at: datetime) -> datetime:
+    """Return the naive UTC time that a DATETIME column stores."""
+    return at.astimezone(UTC).replace(tzinfo=None)
+
+
+def _order_row(draft: OrderDraft) -> tuple[object, ...]:
+    order = draft.order
+    return (
+        slot_of(order.id), order.id, order.user_id, 0, order.version, order.payment_status, order.fulfillment_status,
+        "", 0, order.status, order.currency, order.subtotal, order.discount, order.points_used, order.points_value,
+        order.shipping_fee, order.total, order.refunded_total, draft.sealed_address,
+        order.address["city"], order.address["country"], ",".join(order.coupons),
+        encrypt_text(order.note) if order.note else "", "", draft.key.digest, "", "",
+        None if order.expires_at is None else column_time(order.expires_at), column_time(order.updated_at),
+    )  # fmt: skip
+
+
+def _line_rows(draft: OrderDraft) -> list[tuple[object, ...]]:
+    order_id = draft.order.id
+    slot = slot_of(order_id)
+    return [
+        (slot, order_id, item.line, item.sku, item.title, item.quantity, item.unit_price, item.line_total, 0)
+        for item in draft.order.items
+    ]
+
+
+def _event_row(draft: OrderDraft) -> tuple[object, ...]:
+    order = draft.order
+    return (slot_of(order.id), order.id, order.version, PLACED, column_time(order.placed_at), "shopper", "")
+
+
+def _placed_event(draft: OrderDraft) -> EventDraft:
+    order = draft.order
+    return order_event_draft(
+        PLACED,
+        order_id=order.id,
+        user_id=order.user_id,
+        version=order.version,
+        status=order.status,
+        payment_status=order.payment_status,
+        payload={
+            "currency": order.currency,
+            "total": str(order.total),
+            "city": order.address["city"],
+            "country": order.address["country"],
+            "items": [{"sku": item.sku, "quantity": item.quantity} for item in order.items],
+        },
+    )

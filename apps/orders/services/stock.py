@@ -1,0 +1,104 @@
+"""Brings the reservation of an order in line with the order's state.
+
+State-based: it reads where the order stands now and asks inventory for the move that belongs there. Inventory's moves
+are compare-and-set and only ever go forward, so any number of runs, at once or late, end the same.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from django.db import DatabaseError
+
+from apps.inventory import services as inventory
+from apps.inventory.errors import StockMismatch
+from apps.orders.domain import OrderStatus, StockTarget, stock_target
+from apps.orders.models import Order, OrderKind
+from apps.orders.types import SweepReport
+from infra.errors import DomainError
+from infra.followups.rounds import shard_round
+from infra.followups.services import done_all, due, postpone, schedule
+from infra.followups.types import FollowUp
+from infra.mysql.errors import is_connection_lost
+from infra.sharding.months import Month
+from infra.sharding.places import Place, place_of_order
+
+_log = logging.getLogger(__name__)
+
+STOCK_FOLLOW_UP: Final = "stock"
+BATCH_SIZE: Final = 200
+
+
+def owe_stock_change(place: Place, order_id: int, *, now: datetime) -> None:
+    """Owe the stock a move, in the transaction that changes the order's state."""
+    schedule(place, kind=STOCK_FOLLOW_UP, order_id=order_id, due_at=now, now=now)
+
+
+def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
+    """Bring the reservations of the orders in line; returns counts by target. Unknown orders are left alone."""
+    targets: dict[StockTarget, list[int]] = defaultdict(list)
+    for order_id, status in _statuses(order_ids).items():
+        targets[stock_target(status)].append(order_id)
+    if settled := targets[StockTarget.SETTLE]:
+        inventory.settle(settled, now=now)
+    # What was settled is restocked, what is still held is released; each skips the orders that it is not for.
+    if given_back := targets[StockTarget.RELEASE] + targets[StockTarget.RETURN]:
+        inventory.release(given_back, now=now)
+    if returned := targets[StockTarget.RETURN]:
+        inventory.restock(returned, now=now)
+    return SweepReport({target: len(members) for target, members in targets.items() if members})
+
+
+def sync_due_stock(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
+    """Do the moves that are owed on every shard; a shard or stock that is down waits its turn.
+
+    Goes on until fewer than `limit` are due. A follow-up is settled only if nothing new has happened to its order
+    since it was read.
+    """
+    counts: Counter[str] = Counter()
+
+    def drain(alias: str) -> int:
+        drained_count = 0
+        while owed := due(alias, kind=STOCK_FOLLOW_UP, now=now, limit=limit):
+            drained_count += len(owed)
+            counts.update(_drain(owed, now=now))
+            if len(owed) < limit:
+                break
+        return drained_count
+
+    shard_round("stock follow-ups", drain)
+    return SweepReport(dict(counts))
+
+
+def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
+    """Do what one batch of follow-ups owes; where the batch fails, each by itself, so that one cannot hold up all."""
+    try:
+        counts = sync_stock_of([item.order_id for item in owed], now=now).counts
+    except (DatabaseError, DomainError, StockMismatch) as error:
+        _log.warning("stock moves of %d orders failed: %s", len(owed), error)
+        if len(owed) == 1:
+            postpone(owed[0], now=now, error=type(error).__name__)
+            return {"postponed": 1}
+        if is_connection_lost(error):
+            for item in owed:
+                postpone(item, now=now, error=type(error).__name__)
+            return {"postponed": len(owed)}
+        singly: Counter[str] = Counter()
+        for item in owed:
+            singly.update(_drain([item], now=now))
+        return singly
+    done_all(owed)
+    return counts
+
+
+def _statuses(order_ids: Iterable[int]) -> dict[int, OrderStatus]:
+    by_month: dict[tuple[Place, Month], list[int]] = defaultdict(list)
+    for order_id in order_ids:
+        by_month[place_of_order(order_id), Month.of_id(order_id)].append(order_id)
+    statuses: dict[int, OrderStatus] = {}
+    for (place, month), members in by_month.items():
+        rows = Order.objects.at(place, month).filter(id__in=members, kind=OrderKind.REAL).values_list("id", "status")
+        statuses |= {order_id: OrderStatus(status) for order_id, status in rows}
+    return statuses

@@ -1,0 +1,146 @@
+"""Frozen values that cross the border of orders."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from infra.idempotency.types import RequestKey
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """A checked request to place an order.
+
+    `items` are (SKU, quantity) as the client wrote them, before merging. `exempt` shoppers (the bench's) are not held
+    to the limit of open unpaid orders.
+    """
+
+    key: RequestKey
+    items: tuple[tuple[str, int], ...]
+    address_id: int
+    coupons: tuple[str, ...] = ()
+    points: int = 0
+    expected_total: Decimal | None = None
+    note: str = ""
+    exempt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLineView:
+    """One line of an order, priced when it was placed."""
+
+    line: int
+    sku: str
+    title: str
+    quantity: int
+    unit_price: Decimal
+    line_total: Decimal
+    refunded_quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """An order as its owner sees it (the API contract's `Order`), amounts with the currency's decimals."""
+
+    id: int
+    user_id: int
+    status: str
+    payment_status: str
+    fulfillment_status: str
+    currency: str
+    subtotal: Decimal
+    discount: Decimal
+    points_used: int
+    points_value: Decimal
+    shipping_fee: Decimal
+    total: Decimal
+    refunded_total: Decimal
+    items: tuple[OrderLineView, ...]
+    address: Mapping[str, str]
+    coupons: tuple[str, ...]
+    note: str
+    cancel_reason: str
+    placed_at: datetime
+    expires_at: datetime | None
+    paid_at: datetime | None
+    updated_at: datetime
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """What placing ends in; `replayed` when an earlier attempt with the same key had placed it."""
+
+    order: OrderView
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEventView:
+    """One step in an order's life."""
+
+    version: int
+    kind: str
+    at: datetime
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """What a list of orders is narrowed to; times are on `placed_at`, `placed_to` is exclusive."""
+
+    status: str | None = None
+    placed_from: datetime | None = None
+    placed_to: datetime | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSummary:
+    """A row of the staff's list."""
+
+    id: int
+    user_id: int
+    status: str
+    payment_status: str
+    fulfillment_status: str
+    currency: str
+    total: Decimal
+    city: str
+    country: str
+    placed_at: datetime
+    updated_at: datetime
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one run of a sweeper did, by outcome."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All rows that were looked at."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRequest:
+    """A checked request to pay an order."""
+
+    key: RequestKey
+    order_id: int
+    provider: str
+    method: str = ""
+    return_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedPayment:
+    """The answer to the start of a payment; `replayed` when an earlier request with the same key has started it."""
+
+    body: bytes
+    replayed: bool

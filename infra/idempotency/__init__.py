@@ -1,0 +1,1 @@
+"""Idempotency keys: a request repeated with its key gets the first answer, whatever process or shard map serves it."""

@@ -1,0 +1,44 @@
+"""Reads and digests keys; no database."""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Final
+
+from infra.errors import FieldError, ValidationFailed
+from infra.idempotency.types import RequestKey
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED_HEADER: Final = "Idempotency-Replayed"
+_DIGEST_BYTES: Final = 32
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+def request_key(*, user_id: int, method: str, path: str, key: str, body: object) -> RequestKey:
+    """Return the key of a request; `body` is the decoded JSON, so that spaces and the order of members do not count."""
+    return RequestKey(
+        user_id=user_id,
+        digest=blake2b(f"{method}\0{path}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest(),
+        body_digest=body_digest(body),
+    )
+
+
+def body_digest(body: object) -> bytes:
+    """Return 32 bytes that are equal for equal decoded bodies: BLAKE2b of the JSON with sorted members, all ASCII."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake2b(canonical.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
+
+
+def read_key(headers: Mapping[str, str], *, required: bool) -> str | None:
+    """Return the key in the headers, None where there is none and none is needed; raises ValidationFailed."""
+    key = headers.get(HEADER)
+    if key is None and not required:
+        return None
+    if key is None:
+        code, detail = "required", "This request needs an Idempotency-Key."
+    elif _KEY.match(key) is None:
+        code, detail = "invalid", "An Idempotency-Key is 1 to 255 visible ASCII characters."
+    else:
+        return key
+    raise ValidationFailed(detail, errors=[FieldError(f"header:{HEADER}", code, detail)])
