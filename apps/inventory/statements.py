@@ -76,20 +76,24 @@ def change_state(
     now: datetime,
 ) -> int:
     """Compare-and-set the state of all rows of the orders; return how many rows moved."""
-    connection = connections[alias]
-    keys = sorted((slot_of(order_id), order_id) for order_id in order_ids)
-    if not keys:
-        return 0
+    keys, parameters = key_list(order_ids)
     states = ", ".join(str(int(state)) for state in from_states)
-    condition = ", ".join(["(%s, %s)"] * len(keys))
+    connection = connections[alias]
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE inventory_reservation FORCE INDEX (PRIMARY) "  # noqa: S608
-            f"SET state = {to_state:d}, updated_at = %s "
-            f"WHERE (slot, order_id) IN ({condition}) AND state IN ({states})",
-            [connection.ops.adapt_datetimefield_value(now), *(part for key in keys for part in key)],
+            f"UPDATE {keys} STRAIGHT_JOIN inventory_reservation r FORCE INDEX (PRIMARY) "  # noqa: S608
+            "ON r.slot = k.slot AND r.order_id = k.order_id "
+            f"SET r.state = {to_state:d}, r.updated_at = %s WHERE r.state IN ({states})",
+            [*parameters, connection.ops.adapt_datetimefield_value(now)],
         )
         return cursor.rowcount
+
+
+def key_list(order_ids: Iterable[int]) -> tuple[str, list[int]]:
+    """Return a derived table `k (slot, order_id)` of the orders in ascending order, and its parameters."""
+    keys = sorted((slot_of(order_id), order_id) for order_id in order_ids)
+    rows = " UNION ALL SELECT ".join(["%s AS slot, %s AS order_id", *["%s, %s"] * (len(keys) - 1)])
+    return f"(SELECT {rows}) k", [part for key in keys for part in key]
 
 
 def _move_counters(alias: str, quantities: Mapping[str, int], *, changes: str, guard: str) -> int:
