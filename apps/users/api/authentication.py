@@ -1,0 +1,21 @@
+"""Access tokens in DRF."""
+
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from apps.users.authentication import shopper_of
+from apps.users.types import Shopper
+
+
+class ShopperAuthentication(BaseAuthentication):
+    """Sets `request.user` to the `Shopper` of a bearer token."""
+
+    def authenticate(self, request: Request) -> tuple[Shopper, None] | None:
+        """Return the shopper, None without a token; raises TokenInvalid, TokenExpired."""
+        shopper = shopper_of(request.META.get("HTTP_AUTHORIZATION"), now=timezone.now())
+        return None if shopper is None else (shopper, None)
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return what `WWW-Authenticate` says, which makes the refusal a 401."""
+        return "Bearer"

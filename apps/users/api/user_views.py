@@ -1,0 +1,136 @@
+"""/users/me: profile, password, addresses."""
+
+import json
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.users.api.serializers import (
+    AddressAnswer,
+    AddressListAnswer,
+    AddressRequest,
+    PasswordRequest,
+    ProfileAnswer,
+    ProfileRequest,
+)
+from apps.users.selectors import get_address, get_customer, list_addresses
+from apps.users.services.addresses import create_address, delete_address, replace_address
+from apps.users.services.passwords import PasswordChange, change_password, prepare_password_change
+from apps.users.services.profile import update_profile
+from infra.api.client_address import client_address
+from infra.api.views import ApiView, parse_id
+from infra.crypto.blind_index import blind_index
+from infra.idempotency.api import IdempotentMixin
+
+_NO_CONTENT = 204
+_CREATED = 201
+
+
+class ProfileView(ApiView):
+    """/users/me."""
+
+    @extend_schema(operation_id="get_profile", responses={200: ProfileAnswer})
+    def get(self, request: Request) -> Response:
+        """Return the shopper's account."""
+        return Response(ProfileAnswer(get_customer(request.user.user_id)).data)
+
+    @extend_schema(operation_id="update_profile", request=ProfileRequest, responses={200: ProfileAnswer})
+    def patch(self, request: Request) -> Response:
+        """Change display name, locale or time zone."""
+        body = ProfileRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        customer = update_profile(user_id=request.user.user_id, changes=body.validated_data, now=timezone.now())
+        return Response(ProfileAnswer(customer).data)
+
+
+class PasswordView(IdempotentMixin, ApiView):
+    """POST /users/me/password."""
+
+    change: PasswordChange
+
+    @extend_schema(operation_id="change_password", request=PasswordRequest, responses={204: None})
+    def post(self, request: Request) -> Response:
+        """Change the password; all other sessions end."""
+        return super().post(request)
+
+    def key_body(self, request: Request) -> object:
+        """Bind an idempotency key to a keyed digest: a plain one would let the passwords be guessed from it."""
+        body = json.dumps(request.data, sort_keys=True)
+        return blind_index("password-change", body)[0].digest.hex()
+
+    def prepare(self, request: Request) -> None:
+        """Check the current password and hash the new one, which is no work for a transaction."""
+        body = PasswordRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        self.change = prepare_password_change(
+            user_id=request.user.user_id,
+            current=body.validated_data["current_password"],
+            new=body.validated_data["new_password"],
+            address=client_address(request.META),
+            now=timezone.now(),
+        )
+
+    def post_once(self, request: Request) -> Response:
+        """Write the change that was prepared."""
+        change_password(self.change, keep_session=request.user.session_id, now=timezone.now())
+        return Response(status=_NO_CONTENT)
+
+
+class AddressListView(IdempotentMixin, ApiView):
+    """/users/me/addresses."""
+
+    @extend_schema(operation_id="list_addresses", responses={200: AddressListAnswer})
+    def get(self, request: Request) -> Response:
+        """List all addresses, the oldest first."""
+        addresses = list_addresses(request.user.user_id)
+        return Response(AddressListAnswer({"results": addresses, "next": None}).data)
+
+    @extend_schema(operation_id="create_address", request=AddressRequest, responses={201: AddressAnswer})
+    def post(self, request: Request) -> Response:
+        """Add an address."""
+        return super().post(request)
+
+    def post_once(self, request: Request) -> Response:
+        """Add an address."""
+        body = AddressRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        address = create_address(
+            user_id=request.user.user_id,
+            fields=body.address,
+            is_limited=not request.user.exempt,
+            now=timezone.now(),
+        )
+        headers = {"Location": f"{request.path}/{address.id}"}
+        return Response(AddressAnswer(address).data, status=_CREATED, headers=headers)
+
+
+class AddressView(ApiView):
+    """/users/me/addresses/{id}."""
+
+    @extend_schema(operation_id="get_address", responses={200: AddressAnswer})
+    def get(self, request: Request, address_id: str) -> Response:
+        """Return an address."""
+        return Response(AddressAnswer(get_address(request.user.user_id, parse_id(address_id, what="address"))).data)
+
+    @extend_schema(operation_id="replace_address", request=AddressRequest, responses={200: AddressAnswer})
+    def put(self, request: Request, address_id: str) -> Response:
+        """Write all fields of an address anew."""
+        body = AddressRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        address = replace_address(
+            user_id=request.user.user_id,
+            address_id=parse_id(address_id, what="address"),
+            fields=body.address,
+            now=timezone.now(),
+        )
+        return Response(AddressAnswer(address).data)
+
+    @extend_schema(operation_id="delete_address", responses={204: None})
+    def delete(self, request: Request, address_id: str) -> Response:
+        """Delete an address; orders placed with it keep it."""
+        delete_address(
+            user_id=request.user.user_id, address_id=parse_id(address_id, what="address"), now=timezone.now()
+        )
+        return Response(status=_NO_CONTENT)

@@ -1,0 +1,1 @@
+"""Commands of the users app, one a module."""

@@ -1,0 +1,91 @@
+"""Reads of the users app."""
+
+from datetime import datetime
+
+from django.db import connections
+
+from apps.users.errors import AddressNotFound, CustomerNotFound
+from apps.users.models import Address, Customer, CustomerState, Login, SentMessage, Session
+from apps.users.types import AddressFields, AddressSnapshot, LoginName
+from infra.crypto.blind_index import blind_index
+from infra.crypto.fields import open_json
+from infra.sharding.places import place_of_user
+
+
+def find_user_id(login: LoginName) -> int | None:
+    """Return whose verified login this is, or None."""
+    digests = [entry.digest for entry in blind_index(login.kind, login.value)]
+    return Login.objects.filter(digest__in=digests).values_list("user_id", flat=True).first()
+
+
+def is_login_known(login: LoginName) -> bool:
+    """Tell whether this is a verified login of anybody."""
+    return find_user_id(login) is not None
+
+
+def get_customer(user_id: int) -> Customer:
+    """Return a customer; raises CustomerNotFound."""
+    customer = Customer.objects.for_user(user_id).filter(user_id=user_id).first()
+    if customer is None:
+        raise CustomerNotFound("There is no such customer.")
+    return customer
+
+
+def order_months(user_id: int) -> tuple[int, int] | None:
+    """Return the first and last month of a user's orders, such as (202611, 202702), or None if there is no order."""
+    months = (
+        Customer.objects.for_user(user_id)
+        .filter(user_id=user_id)
+        .values_list("first_order_month", "last_order_month")
+        .first()
+    )
+    return None if months is None or months[0] is None else (months[0], months[1])
+
+
+def live_sessions(user_id: int, *, now: datetime) -> list[Session]:
+    """Return the devices that are logged in, the newest first."""
+    sessions = Session.objects.for_user(user_id).filter(user_id=user_id, ended_at__isnull=True, expires_at__gt=now)
+    return list(sessions.order_by("-created_at", "id"))
+
+
+def list_addresses(user_id: int) -> list[Address]:
+    """Return all addresses of a user, the oldest first."""
+    return list(Address.objects.for_user(user_id).filter(user_id=user_id).order_by("created_at", "id"))
+
+
+def get_address(user_id: int, address_id: int) -> Address:
+    """Return an address of a user; raises AddressNotFound."""
+    address = Address.objects.for_user(user_id).filter(user_id=user_id, id=address_id).first()
+    if address is None:
+        raise AddressNotFound("There is no such address.")
+    return address
+
+
+def address_snapshot(*, user_id: int, address_id: int) -> AddressSnapshot | None:
+    """Return an address of a user as it is now, for an order to keep, or None if the user has no such address.
+
+    Plain SQL: it is read for every order, and the stored text itself is wanted beside what it says.
+    """
+    place = place_of_user(user_id)
+    with connections[place.alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT details FROM users_address WHERE slot = %s AND user_id = %s AND id = %s",
+            [place.slot, user_id, address_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    details = AddressFields.from_json(open_json(row[0]))
+    return AddressSnapshot(address_id=address_id, sealed=row[0], **details.as_json())
+
+
+def last_sent_code(login: LoginName) -> str | None:
+    """Return the last code that the local sender has sent to a login, or None."""
+    digests = [entry.digest for entry in blind_index(login.kind, login.value)]
+    sent = SentMessage.objects.filter(digest__in=digests).exclude(code="").order_by("-id")
+    return sent.values_list("code", flat=True).first()
+
+
+def stalled_registrations(alias: str, *, before: datetime) -> int:
+    """Count registrations on a shard that began before a moment and are neither confirmed nor taken back."""
+    return Customer.objects.on_shard(alias).filter(state=CustomerState.REGISTERING, registered_at__lt=before).count()

@@ -1,0 +1,103 @@
+"""Proving an e-mail address or phone by the code sent to it, which makes it a login.
+
+The directory decides, since uniqueness is there; the shard is told next. A verification that was accepted stays until
+the shard knows, so that a crash between the two is finished by `settle_verifications`.
+"""
+
+import hmac
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.users.errors import CredentialsInvalid, LoginTaken
+from apps.users.events import LOGIN_VERIFIED, advance_customer
+from apps.users.locks import lock_customer, lock_verifications
+from apps.users.models import DIRECTORY, Login, Verification
+from apps.users.selectors import find_user_id
+from apps.users.services.directory import code_digests, insert_login
+from apps.users.services.registration import confirm_registration
+from apps.users.types import LoginName
+from infra.crypto.blind_index import blind_index
+from infra.mysql.retry import with_deadlock_retry
+from infra.sharding.places import place_of_user
+
+_SETTLE_AFTER: Final = timedelta(seconds=10)
+_KEEP_EXPIRED: Final = timedelta(days=1)
+_BATCH: Final = 500
+
+
+def verify_login(*, login: LoginName, code: str, now: datetime) -> None:
+    """Make the e-mail address or phone a login of the user to whom this code was sent.
+
+    Raises CredentialsInvalid for a code that is wrong, expired, used or tried too often, and LoginTaken when the login
+    has meanwhile become somebody else's.
+    Concurrency: a code works once; tries are counted under row locks, so that parallel guesses get no extra ones.
+    """
+    accepted = with_deadlock_retry(lambda: _accept(login, code, now))
+    if accepted is None:
+        raise CredentialsInvalid("The code is not valid.")
+    _tell_shard(accepted, now)
+
+
+def settle_verifications(*, now: datetime) -> int:
+    """Tell the shards of accepted verifications that a crash left untold; returns how many."""
+    untold = Verification.objects.filter(accepted_at__lt=now - _SETTLE_AFTER).order_by("id")[:_BATCH]
+    settled_count = 0
+    for verification in untold:
+        _tell_shard(verification, now)
+        settled_count += 1
+    return settled_count
+
+
+def purge_verifications(*, now: datetime) -> int:
+    """Delete a batch of verifications that expired a day ago; returns how many."""
+    expired = Verification.objects.filter(expires_at__lt=now - _KEEP_EXPIRED, accepted_at__isnull=True)
+    ids = list(expired.order_by("expires_at").values_list("id", flat=True)[:_BATCH])
+    return Verification.objects.filter(id__in=ids, accepted_at__isnull=True).delete()[0]
+
+
+def _accept(login: LoginName, code: str, now: datetime) -> Verification | None:
+    """Make the login the user's in one transaction of the directory, or count a failed try."""
+    expected = [entry.digest for entry in code_digests(login, code)]
+    with transaction.atomic(using=DIRECTORY):
+        is_open = [
+            verification
+            for verification in lock_verifications(blind_index(login.kind, login.value))
+            if verification.expires_at > now and verification.try_count < settings.CODE_MAX_TRIES
+        ]
+        matching = [
+            verification
+            for verification in is_open
+            if any(hmac.compare_digest(bytes(verification.code_digest), digest) for digest in expected)
+        ]
+        if not matching:
+            for verification in is_open:
+                verification.try_count += 1
+                verification.save(update_fields=["try_count"])
+            return None
+        verification = matching[0]
+        owner_id = find_user_id(login)
+        if owner_id not in (None, verification.user_id):
+            raise LoginTaken("The login is in use.")
+        if owner_id is None:
+            Login.objects.filter(user_id=verification.user_id, kind=login.kind).delete()
+            insert_login(login, user_id=verification.user_id, now=now)
+        verification.accepted_at = now
+        verification.save(update_fields=["accepted_at"])
+    return verification
+
+
+def _tell_shard(verification: Verification, now: datetime) -> None:
+    """Write the login on the customer's row, then forget the verification. Idempotent."""
+    user_id, kind = verification.user_id, verification.kind
+    confirm_registration(user_id=user_id, now=now)
+    place = place_of_user(user_id)
+    with place.atomic():
+        customer = lock_customer(place, user_id)
+        is_told = getattr(customer, kind) == verification.value and getattr(customer, f"{kind}_verified_at") is not None
+        if not is_told:
+            changes = {kind: verification.value, f"{kind}_verified_at": now}
+            advance_customer(place, customer, event=LOGIN_VERIFIED, payload={"kind": kind}, now=now, **changes)
+    Verification.objects.filter(id=verification.id).delete()
