@@ -35,7 +35,9 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Floodgate",
-    "DESCRIPTION": "Orders for sales that come in floods. Errors are RFC 9457 problems; ids are strings; money is a decimal string.",
+    "DESCRIPTION": (
+        "Orders for sales that come in floods. Errors are RFC 9457 problems, ids strings, money a decimal string."
+    ),
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
