@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -198,19 +197,19 @@ def _start_servers(instance: Instance, supervisor: supervision.Supervisor) -> No
         raise StackError(
             f"{dumb.program} does not answer after {_SERVERS_TIMEOUT_S} s; the end of {log}:\n{prerequisites.tail(log)}"
         )
+    # A server counts as running for the supervisor, and so for `status`, once it has stayed up for a second.
+    supervisor.wait_until_running([server.program for server in all_servers], timeout_s=10)
 
 
 def _stop(instance: Instance) -> None:
     supervisor = supervision.Supervisor(instance)
     if supervisor.is_running():
         process_id = supervisor.process_id()
+        programs = supervision.programs_of(instance)
+        supervisor.stop_all([program for program in programs if not program.is_server])
+        supervisor.stop_all([program for program in programs if program.is_server])
         supervisor.shut_down()
-        # The supervisor waits for its programs: databases first write what they hold in memory.
-        deadline = time.monotonic() + 180
-        while processes.is_alive(process_id):
-            if time.monotonic() > deadline:
-                raise StackError(f"the supervisor (process {process_id}) does not end")
-            time.sleep(0.05)
+        processes.wait_for_end(process_id, timeout_s=30)
     _end_left_over(instance)
 
 

@@ -79,7 +79,7 @@ def _debian_mirror() -> str:
         [apt_get, "indextargets", "Created-By: Packages"], capture_output=True, text=True, check=False
     ).stdout
     for target in listing.split("\n\n"):
-        fields = dict(re.findall(r"^([\w-]+): (.*)$", target, re.MULTILINE))
+        fields: dict[str, str] = dict(re.findall(r"^([\w-]+): (.*)$", target, re.MULTILINE))
         if fields.get("Origin") == "Debian" and fields.get("Label") == "Debian" and fields.get("Component") == "main":
             return fields["Repo-URI"]
     raise StackError(f"{reason}, and apt is set up with none here (or `apt-get update` never ran)")

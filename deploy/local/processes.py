@@ -7,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+from deploy.local.errors import StackError
 from deploy.local.instance import Instance
 
 
@@ -60,6 +61,15 @@ def end(process_ids: list[int], *, timeout_s: float) -> None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process_id, signal.SIGKILL)
             return
+        time.sleep(0.05)
+
+
+def wait_for_end(process_id: int, *, timeout_s: float) -> None:
+    """Wait until a process is gone; raises StackError when it is still there after the time."""
+    deadline = time.monotonic() + timeout_s
+    while is_alive(process_id):
+        if time.monotonic() > deadline:
+            raise StackError(f"process {process_id} does not end")
         time.sleep(0.05)
 
 

@@ -19,6 +19,9 @@ from deploy.local.instance import ROOT, SHARD_COUNT, Instance
 from deploy.local.prerequisites import VENV, tail
 
 _CONSUMER_COUNT = 2
+_WORKER_OPTIONS = ("worker", "--pool", "prefork", "--concurrency", "2", "--without-gossip", "--without-mingle")
+# No pid file: one that a kill left behind would keep beat from starting again.
+_BEAT_OPTIONS = ("beat", "--pidfile", "")
 # A few staff at a time, with queries that may be slow: threads that block, in one process.
 _ADMIN_OPTIONS = ("--worker-class", "gthread", "--workers", "1", "--threads", "8")
 
@@ -52,7 +55,6 @@ def programs_of(instance: Instance) -> list[Program]:
     python = str(VENV / "bin" / "python")
     manage = (python, str(ROOT / "manage.py"))
     gunicorn = (str(VENV / "bin" / "gunicorn"), "-c", str(ROOT / "deploy" / "local" / "gunicorn.py"))
-    celery = (str(VENV / "bin" / "celery"), "-A", "config")
     programs = []
     for server in (*instance.database_servers, *instance.redis_servers):
         command = tuple(servers.command_of(instance, server))
@@ -77,18 +79,31 @@ def programs_of(instance: Instance) -> list[Program]:
             reloads_on_hangup=True,
         ),
     ]
-    worker_options = ("worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO", "--without-gossip")
-    worker_options += ("--without-mingle", "--hostname", f"{instance.name}@%h")
-    beat_options = ("beat", "--loglevel", "WARNING", "--pidfile", "")
-    beat_options += ("--schedule", str(instance.run_folder / "celery-beat-schedule"))
     for shard in range(SHARD_COUNT):
         relay = (*manage, "run_relay", "--alias", f"shard_{shard}")
         programs.append(Program(f"relay-shard-{shard}", relay, priority=400))
     for number in range(_CONSUMER_COUNT):
         programs.append(Program(f"consumer-{number}", (*manage, "run_consumers"), priority=400))
-    programs.append(Program("celery-worker", (*celery, *worker_options), stop_wait_s=40, priority=400))
-    programs.append(Program("celery-beat", (*celery, *beat_options), priority=410))
+    programs.append(
+        Program(
+            "celery-worker",
+            _celery(*_WORKER_OPTIONS, "--hostname", f"{instance.name}@%h"),
+            stop_wait_s=40,
+            priority=400,
+        )
+    )
+    programs.append(
+        Program(
+            "celery-beat",
+            _celery(*_BEAT_OPTIONS, "--schedule", str(instance.run_folder / "celery-beat-schedule")),
+            priority=410,
+        )
+    )
     return programs
+
+
+def _celery(*options: str) -> tuple[str, ...]:
+    return (str(VENV / "bin" / "celery"), "-A", "config", *options)
 
 
 # -- configuration ------------------------------------------------------------------------------------------
@@ -248,10 +263,29 @@ class Supervisor:
         with _tolerating("ALREADY_STARTED"):
             self._rpc.startProcess(name, False)
 
+    def wait_until_running(self, names: list[str], *, timeout_s: float) -> None:
+        """Wait until all of the programs run; raises StackError naming one that does not within the time."""
+        deadline = time.monotonic() + timeout_s
+        for name in names:
+            while (state := self.states()[name]).state != "RUNNING":
+                if time.monotonic() > deadline:
+                    raise StackError(f"{name} does not stay up ({state.state}: {state.description})")
+                time.sleep(0.05)
+
     def stop(self, name: str, *, wait: bool = True) -> None:
         """Stop a program; one that does not run is left alone."""
         with _tolerating("NOT_RUNNING"):
             self._rpc.stopProcess(name, wait)
+
+    def stop_all(self, programs: list[Program]) -> None:
+        """Stop programs at the same time and wait for them; the supervisor itself kills one that takes too long."""
+        names = {program.name for program in programs} & self.states().keys()
+        for name in names:
+            # A process that a fault test has stopped would not hear that it shall end.
+            self.signal(name, "CONT")
+            self.stop(name, wait=False)
+        while any(state.name in names and state.process_id for state in self.states().values()):
+            time.sleep(0.05)
 
     def signal(self, name: str, signal_name: str) -> None:
         """Send a signal to a program; one that does not run is left alone."""

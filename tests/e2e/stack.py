@@ -19,7 +19,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "e2e"
-PORT_BASE = 38000
+PORT_BASE = 25000
 REQUEST_TIMEOUT_S = 12.0
 
 
