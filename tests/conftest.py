@@ -11,9 +11,10 @@ import requests
 from django.conf import settings
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
-from infra.sharding.bootstrap import make_months, seed_topology
 
+from infra.sharding.bootstrap import make_months, seed_topology
 from infra.sharding.months import Month
+from infra.sharding.workers import give_back_lease
 
 PARTS = {
     "chromium": lambda: shutil.which("chromium"),
@@ -64,8 +65,9 @@ def django_db_setup(
         for alias in settings.DATABASES:
             connections[alias].close()
     yield
-    if not django_db_keepdb:
-        with django_db_blocker.unblock():
+    with django_db_blocker.unblock():
+        give_back_lease()
+        if not django_db_keepdb:
             teardown_databases(configuration, verbosity=request.config.option.verbose)
 
 

@@ -14,6 +14,7 @@ from gevent import monkey
 
 from infra.mysql.connection import BlockingConnection, CooperativeConnection, RawConnection, connection_params
 from infra.mysql.errors import LOST, UNREACHABLE, BreakerOpen, error_number
+from infra.mysql.features import DatabaseFeatures
 from infra.mysql.options import PoolOptions
 from infra.mysql.pool import breaker_of, pool_of
 from infra.resilience.breaker import CircuitOpen
@@ -33,6 +34,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Closing it, as Django does at the end of a request, gives the connection back.
     """
 
+    features_class = DatabaseFeatures
     connection: RawConnection | None
     _patience_s: float | None = None
 

@@ -56,8 +56,9 @@ def telling_month_errors(*, table: str, month: Month, alias: str) -> Iterator[No
 def _tells_month_errors(method: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(method)
     def telling(self: "MonthlyQuerySet[Any]", *args: Any, **kwargs: Any) -> R:
-        model = self.model
-        with telling_month_errors(table=model.table, month=model.month, alias=self._db or "an unnamed place"):
+        # Django hands `using` to the inserts of `save` and `bulk_create`; elsewhere the queryset knows its alias.
+        alias = kwargs.get("using") or self._db or "the shard"
+        with telling_month_errors(table=self.model.table, month=self.model.month, alias=alias):
             return method(self, *args, **kwargs)
 
     return telling

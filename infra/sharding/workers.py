@@ -157,8 +157,8 @@ class ProcessLease:
             return
         try:
             call_apart(lambda: release_lease(lease), timeout_s=FIRST_LEASE_TIMEOUT_S)
-        except (DatabaseError, TimeoutError, RuntimeError):
-            logger.warning("Worker number %s was not given back", lease.number, exc_info=True)
+        except (DatabaseError, TimeoutError, RuntimeError) as error:
+            logger.warning("Worker number %s was not given back: %s", lease.number, error)
 
     def _next_id_of_new_lease(self, slot: int, exhausted: WorkerLease) -> int:
         try:
