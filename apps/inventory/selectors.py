@@ -5,10 +5,9 @@ from datetime import datetime
 
 from django.db.models import Q
 
-from apps.inventory import places
+from apps.inventory import places, statements
 from apps.inventory.models import Reservation, ReservationState, Stock
 from apps.inventory.types import Hold
-from infra.sharding.ids import slot_of
 
 
 def available(skus: Collection[str]) -> dict[str, int]:
@@ -37,8 +36,14 @@ def find_hold(*, user_id: int, request_digest: bytes) -> list[Hold]:
 def holds_of(alias: str, order_ids: Iterable[int]) -> list[Hold]:
     """Return the reservations of the orders in one database, in whatever state."""
     ids = list(order_ids)
-    slots = {slot_of(order_id) for order_id in ids}
-    return _holds(Reservation.objects.using(alias).filter(slot__in=slots, order_id__in=ids))
+    if not ids:
+        return []
+    keys, parameters = statements.key_list(ids)
+    rows = Reservation.objects.using(alias).extra(  # noqa: S610 - Django has no lookup for a list of pairs
+        where=[f"(slot, order_id) IN (SELECT k.slot, k.order_id FROM {keys})"],  # noqa: S608
+        params=parameters,
+    )
+    return _holds(rows)
 
 
 def stale_holds(alias: str, *, before: datetime, limit: int, after: tuple[datetime, int] | None = None) -> list[Hold]:

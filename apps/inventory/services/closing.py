@@ -120,6 +120,8 @@ def _confirm_batch(alias: str, order_ids: Sequence[int], now: datetime) -> int:
     with transaction.atomic(using=alias):
         rows = locks.lock_reservations(alias, order_ids)
         orders = {row.order_id for row in rows if row.state == ReservationState.HELD}
+        if not orders:
+            return 0
         statements.change_state(
             alias, orders, from_states=(ReservationState.HELD,), to_state=ReservationState.CONFIRMED, now=now
         )

@@ -2,12 +2,12 @@
 
 import pytest
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 
-from apps.inventory import selectors, services, statements
+from apps.inventory import locks, selectors, services, statements
 from apps.inventory.errors import ReservationConflict
 from apps.inventory.models import Stock
 from apps.inventory.types import Shortage
-from infra.sharding.ids import slot_of
 from tests.factories.inventory import NOW, counters, make_claim, make_stock, new_order_id
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -125,15 +125,15 @@ def test_the_database_itself_refuses_to_oversell() -> None:
         Stock.objects.filter(sku=sku).update(reserved=2)
 
 
-def test_statements_about_one_order_open_one_partition() -> None:
-    connection = connections["inventory"]
-    order_id = new_order_id()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"EXPLAIN {'PARTITIONS ' if connection.mysql_is_mariadb else ''}"
-            "SELECT quantity FROM inventory_reservation FORCE INDEX (PRIMARY) "
-            "WHERE (slot, order_id) IN ((%s, %s)) FOR UPDATE",
-            [slot_of(order_id), order_id],
-        )
-        plan = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
-    assert len(plan["partitions"].split(",")) == 1
+def test_locking_the_reservations_of_orders_looks_each_key_up_and_scans_nothing() -> None:
+    orders = [new_order_id() for _ in range(40)]
+    with CaptureQueriesContext(connections["inventory"]) as queries, transaction.atomic(using="inventory"):
+        locks.lock_reservations("inventory", orders)
+    statement = next(query["sql"] for query in queries if "FOR UPDATE" in query["sql"])
+    with connections["inventory"].cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}")
+        columns = [column[0] for column in cursor.description]
+        plan = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    reservation = next(row for row in plan if row["table"] == "r")
+    assert reservation["type"] == "ref"
+    assert reservation["ref"] == "k.slot,k.order_id"
