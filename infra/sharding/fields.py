@@ -6,7 +6,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class AsciiField(models.CharField):
+class AsciiField(models.CharField):  # type: ignore[type-arg]
     """A code or reference in ASCII (`ascii_bin`): case counts.
 
     `ascii_bin` ignores trailing spaces in comparisons, so a value that ends in one is refused (ValueError), like one
@@ -32,7 +32,7 @@ class AsciiField(models.CharField):
         return name, path, args, kwargs
 
 
-class DigestField(models.BinaryField):
+class DigestField(models.BinaryField):  # type: ignore[type-arg]
     """A digest or other short bytes that can be a key: VARBINARY(length)."""
 
     def __init__(self, length: int, **options: Any) -> None:

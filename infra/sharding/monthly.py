@@ -57,7 +57,7 @@ def _tells_month_errors(method: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(method)
     def telling(self: "MonthlyQuerySet[Any]", *args: Any, **kwargs: Any) -> R:
         # Django hands `using` to the inserts of `save` and `bulk_create`; elsewhere the queryset knows its alias.
-        alias = kwargs.get("using") or self._db or "the shard"
+        alias = kwargs.get("using") or self._db or "the shard"  # type: ignore[attr-defined]
         with telling_month_errors(table=self.model.table, month=self.model.month, alias=alias):
             return method(self, *args, **kwargs)
 
@@ -68,8 +68,8 @@ class MonthlyQuerySet(models.QuerySet[M]):
     """Rows of one month's table; says MissingMonth where the server says that there is no such table."""
 
     _fetch_all = _tells_month_errors(models.QuerySet._fetch_all)
-    _insert = _tells_month_errors(models.QuerySet._insert)
-    _update = _tells_month_errors(models.QuerySet._update)
+    _insert = _tells_month_errors(models.QuerySet._insert)  # type: ignore[attr-defined]
+    _update = _tells_month_errors(models.QuerySet._update)  # type: ignore[attr-defined]
     _raw_delete = _tells_month_errors(models.QuerySet._raw_delete)
     update = _tells_month_errors(models.QuerySet.update)
     count = _tells_month_errors(models.QuerySet.count)

@@ -47,9 +47,8 @@ class AddColumn:
         field.set_attributes_from_name(self.name)
         field.model = model
         with connection.schema_editor(collect_sql=True, atomic=False) as editor:
-            definition, parameters = editor.column_sql(model, field, include_default=True)
-            if parameters:
-                definition %= tuple(editor.quote_value(value) for value in parameters)
+            template, parameters = editor.column_sql(model, field, include_default=True)
+            definition = str(template) % tuple(editor.quote_value(value) for value in parameters or ())
             return f"ALTER TABLE {_quoted(connection, model)} ADD COLUMN `{field.column}` {definition}"
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import QuerySet
 
 from infra.sharding.errors import MissingMonth
 from infra.sharding.ids import MAX_ID, parse, time_of
@@ -64,4 +65,5 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {model._meta.db_table}: {self._count(model, place, user_id)} rows")
 
     def _count(self, model: type[ShardedModel], place: Place, user_id: int) -> int:
-        return model.objects.at(place).filter(user_id=user_id).count()
+        rows: QuerySet[Any] = model.objects.at(place)
+        return rows.filter(user_id=user_id).count()
