@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 _SCRIPTS: Final = {path.stem: path.read_text() for path in (Path(__file__).parent / "scripts").glob("*.lua")}
 _PENDING_FROM_START: Final = "0-0"
-_NEW: Final = ">"
 
 
 class _Server:
@@ -180,7 +179,7 @@ class RedisGroupReader:
             if answer[1] == b"lost":
                 del self._tenures[partition]
                 continue
-            self._advance(self._tenures[partition], answer[2].decode())
+            self._tenures[partition].cursor = answer[2].decode()
             entries = answer[3]
             for position, body in zip(entries[::2], entries[1::2], strict=True):
                 try:
@@ -230,12 +229,6 @@ class RedisGroupReader:
             # The server may have done it, or may do it yet: what it read for us is pending and must be read again.
             self._in_doubt = True
             raise
-
-    @staticmethod
-    def _advance(tenure: _Tenure, last_read: str) -> None:
-        if tenure.cursor == _NEW:
-            return
-        tenure.cursor = last_read or _NEW
 
 
 class RedisEventBus:

@@ -3,7 +3,8 @@
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,6 +66,14 @@ def append_versions(order: TestOrder, versions: Iterable[int], *, type: str = "t
     for version in versions:
         with place_of_order(order.order_id).atomic():
             append(order.alias, draft(order, version, type=type), now=datetime.now(UTC))
+
+
+@contextmanager
+def rolled_back(order: TestOrder) -> Iterator[None]:
+    """Open a transaction on the order's shard that fails at its end."""
+    with suppress(ZeroDivisionError), place_of_order(order.order_id).atomic():
+        yield
+        raise ZeroDivisionError
 
 
 def envelope(order: TestOrder, version: int, *, type: str = "test.moved") -> Envelope:  # noqa: A002
