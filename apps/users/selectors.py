@@ -39,7 +39,9 @@ def order_months(user_id: int) -> tuple[int, int] | None:
         .values_list("first_order_month", "last_order_month")
         .first()
     )
-    return None if months is None or months[0] is None else (months[0], months[1])
+    if months is None or months[0] is None or months[1] is None:
+        return None
+    return months[0], months[1]
 
 
 def live_sessions(user_id: int, *, now: datetime) -> list[Session]:

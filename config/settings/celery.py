@@ -66,11 +66,13 @@ CELERY_BEAT_SCHEDULE = {
         _every("orders.expire_orders", 5.0),
         _every("orders.reap_holds", 5.0),
         _every("users.reap_orphan_customers", 30.0),
+        _every("users.settle_verifications", 30.0),
         _hourly("sharding.create_months", 3),
         _hourly("outbox.purge_sent", 9),
         _hourly("events.purge_inbox", 15),
         _hourly("idempotency.purge_keys", 21),
         _hourly("users.purge_expired", 27),
         _hourly("inventory.purge_reservations", 33),
+        _hourly("payments.purge_callbacks", 39),
     )
 }

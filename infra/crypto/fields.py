@@ -53,6 +53,10 @@ class EncryptedTextField(EncryptedField):
 class EncryptedJSONField(EncryptedField):
     """A JSON value in one ciphertext: cheaper than a column for each member, and it hides which are empty."""
 
+    # What django-stubs takes for the types of the attribute.
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
+
     def get_prep_value(self, value: Any) -> Any:
         """Return the JSON as it is stored."""
         return value if value is None else seal_json(value)

@@ -6,6 +6,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.users.api.authentication import current_shopper
 from apps.users.api.serializers import (
     LoginRequest,
     RefreshRequest,
@@ -111,14 +112,18 @@ class SessionListView(ApiView):
     @extend_schema(operation_id="list_sessions", responses={200: SessionListAnswer})
     def get(self, request: Request) -> Response:
         """List the devices that are logged in, the newest first."""
-        sessions = live_sessions(request.user.user_id, now=timezone.now())
-        answer = SessionListAnswer({"results": sessions, "next": None}, context={"session_id": request.user.session_id})
+        sessions = live_sessions(current_shopper(request).user_id, now=timezone.now())
+        answer = SessionListAnswer(
+            {"results": sessions, "next": None}, context={"session_id": current_shopper(request).session_id}
+        )
         return Response(answer.data)
 
     @extend_schema(operation_id="end_other_sessions", responses={204: None})
     def delete(self, request: Request) -> Response:
         """End all sessions but this one."""
-        delete_other_sessions(user_id=request.user.user_id, keep=request.user.session_id, now=timezone.now())
+        delete_other_sessions(
+            user_id=current_shopper(request).user_id, keep=current_shopper(request).session_id, now=timezone.now()
+        )
         return Response(status=_NO_CONTENT)
 
 
@@ -128,7 +133,7 @@ class SessionView(ApiView):
     @extend_schema(operation_id="end_session", responses={204: None})
     def delete(self, request: Request, session_id: str) -> Response:
         """End a session."""
-        delete_session(user_id=request.user.user_id, session_id=session_id, now=timezone.now())
+        delete_session(user_id=current_shopper(request).user_id, session_id=session_id, now=timezone.now())
         return Response(status=_NO_CONTENT)
 
 

@@ -2,6 +2,7 @@
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 
 from apps.users.authentication import shopper_of
@@ -19,3 +20,11 @@ class ShopperAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Return what `WWW-Authenticate` says, which makes the refusal a 401."""
         return "Bearer"
+
+
+def current_shopper(request: Request) -> Shopper:
+    """Return whom a request comes from, in a view that takes shoppers only (`IsShopper`)."""
+    shopper = request.user
+    if not isinstance(shopper, Shopper):
+        raise NotAuthenticated
+    return shopper

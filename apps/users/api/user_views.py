@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.users.api.authentication import current_shopper
 from apps.users.api.serializers import (
     AddressAnswer,
     AddressListAnswer,
@@ -34,14 +35,16 @@ class ProfileView(ApiView):
     @extend_schema(operation_id="get_profile", responses={200: ProfileAnswer})
     def get(self, request: Request) -> Response:
         """Return the shopper's account."""
-        return Response(ProfileAnswer(get_customer(request.user.user_id)).data)
+        return Response(ProfileAnswer(get_customer(current_shopper(request).user_id)).data)
 
     @extend_schema(operation_id="update_profile", request=ProfileRequest, responses={200: ProfileAnswer})
     def patch(self, request: Request) -> Response:
         """Change display name, locale or time zone."""
         body = ProfileRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        customer = update_profile(user_id=request.user.user_id, changes=body.validated_data, now=timezone.now())
+        customer = update_profile(
+            user_id=current_shopper(request).user_id, changes=body.validated_data, now=timezone.now()
+        )
         return Response(ProfileAnswer(customer).data)
 
 
@@ -65,7 +68,7 @@ class PasswordView(IdempotentMixin, ApiView):
         body = PasswordRequest(data=request.data)
         body.is_valid(raise_exception=True)
         self.change = prepare_password_change(
-            user_id=request.user.user_id,
+            user_id=current_shopper(request).user_id,
             current=body.validated_data["current_password"],
             new=body.validated_data["new_password"],
             address=client_address(request.META),
@@ -74,7 +77,7 @@ class PasswordView(IdempotentMixin, ApiView):
 
     def post_once(self, request: Request) -> Response:
         """Write the change that was prepared."""
-        change_password(self.change, keep_session=request.user.session_id, now=timezone.now())
+        change_password(self.change, keep_session=current_shopper(request).session_id, now=timezone.now())
         return Response(status=_NO_CONTENT)
 
 
@@ -84,7 +87,7 @@ class AddressListView(IdempotentMixin, ApiView):
     @extend_schema(operation_id="list_addresses", responses={200: AddressListAnswer})
     def get(self, request: Request) -> Response:
         """List all addresses, the oldest first."""
-        addresses = list_addresses(request.user.user_id)
+        addresses = list_addresses(current_shopper(request).user_id)
         return Response(AddressListAnswer({"results": addresses, "next": None}).data)
 
     @extend_schema(operation_id="create_address", request=AddressRequest, responses={201: AddressAnswer})
@@ -97,9 +100,9 @@ class AddressListView(IdempotentMixin, ApiView):
         body = AddressRequest(data=request.data)
         body.is_valid(raise_exception=True)
         address = create_address(
-            user_id=request.user.user_id,
+            user_id=current_shopper(request).user_id,
             fields=body.address,
-            is_limited=not request.user.exempt,
+            is_limited=not current_shopper(request).exempt,
             now=timezone.now(),
         )
         headers = {"Location": f"{request.path}/{address.id}"}
@@ -112,7 +115,9 @@ class AddressView(ApiView):
     @extend_schema(operation_id="get_address", responses={200: AddressAnswer})
     def get(self, request: Request, address_id: str) -> Response:
         """Return an address."""
-        return Response(AddressAnswer(get_address(request.user.user_id, parse_id(address_id, what="address"))).data)
+        return Response(
+            AddressAnswer(get_address(current_shopper(request).user_id, parse_id(address_id, what="address"))).data
+        )
 
     @extend_schema(operation_id="replace_address", request=AddressRequest, responses={200: AddressAnswer})
     def put(self, request: Request, address_id: str) -> Response:
@@ -120,7 +125,7 @@ class AddressView(ApiView):
         body = AddressRequest(data=request.data)
         body.is_valid(raise_exception=True)
         address = replace_address(
-            user_id=request.user.user_id,
+            user_id=current_shopper(request).user_id,
             address_id=parse_id(address_id, what="address"),
             fields=body.address,
             now=timezone.now(),
@@ -131,6 +136,8 @@ class AddressView(ApiView):
     def delete(self, request: Request, address_id: str) -> Response:
         """Delete an address; orders placed with it keep it."""
         delete_address(
-            user_id=request.user.user_id, address_id=parse_id(address_id, what="address"), now=timezone.now()
+            user_id=current_shopper(request).user_id,
+            address_id=parse_id(address_id, what="address"),
+            now=timezone.now(),
         )
         return Response(status=_NO_CONTENT)

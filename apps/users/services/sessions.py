@@ -35,7 +35,6 @@ from infra.sharding.places import Place, place_of_user
 _DEVICE_LENGTH: Final = 200
 _SEED_BYTES: Final = 16
 _SESSION_ID_BYTES: Final = 16
-_PURGE_BATCH: Final = 1000
 
 
 def log_in(*, login: str, password: str, address: str, device: str, now: datetime) -> TokenPair:
@@ -125,19 +124,6 @@ def end_all_sessions(place: Place, *, user_id: int, keep: str = "", reason: Sess
     """End the user's sessions but `keep`, in the open transaction, which has locked the customer or needs no order."""
     live = Session.objects.at(place).filter(user_id=user_id, ended_at__isnull=True).exclude(id=keep)
     return _end(place, user_id, sorted(live.values_list("id", flat=True)), reason, now)
-
-
-def purge_sessions(*, alias: str, now: datetime) -> int:
-    """Delete a batch of sessions that expired, and of feed rows that no token needs; returns how many."""
-    deleted_count = 0
-    sessions = Session.objects.on_shard(alias).filter(expires_at__lt=now).order_by("expires_at")
-    keys = list(sessions.values_list("slot", "user_id", "id")[:_PURGE_BATCH])
-    deleted_count += Session.objects.on_shard(alias).filter(pk__in=keys, expires_at__lt=now).delete()[0]
-    old = now - timedelta(seconds=2 * max(settings.ACCESS_TOKEN_LIFETIME_S, settings.BENCH_TOKEN_LIFETIME_S))
-    ends = SessionEnd.objects.on_shard(alias).filter(ended_at__lt=old).order_by("ended_at")
-    end_keys = list(ends.values_list("slot", "session_id")[:_PURGE_BATCH])
-    deleted_count += SessionEnd.objects.on_shard(alias).filter(pk__in=end_keys).delete()[0]
-    return deleted_count
 
 
 def new_session(*, slot: int, user_id: int, device: str, now: datetime) -> Session:

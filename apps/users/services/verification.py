@@ -5,11 +5,12 @@ the shard knows, so that a crash between the two is finished by `settle_verifica
 """
 
 import hmac
+import logging
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from apps.users.errors import CredentialsInvalid, LoginTaken
 from apps.users.events import LOGIN_VERIFIED, advance_customer
@@ -23,8 +24,8 @@ from infra.crypto.blind_index import blind_index
 from infra.mysql.retry import with_deadlock_retry
 from infra.sharding.places import place_of_user
 
+_log: Final = logging.getLogger(__name__)
 _SETTLE_AFTER: Final = timedelta(seconds=10)
-_KEEP_EXPIRED: Final = timedelta(days=1)
 _BATCH: Final = 500
 
 
@@ -42,20 +43,22 @@ def verify_login(*, login: LoginName, code: str, now: datetime) -> None:
 
 
 def settle_verifications(*, now: datetime) -> int:
-    """Tell the shards of accepted verifications that a crash left untold; returns how many."""
+    """Tell the shards of accepted verifications that a crash left untold; returns how many. Dead shards wait."""
     untold = Verification.objects.filter(accepted_at__lt=now - _SETTLE_AFTER).order_by("id")[:_BATCH]
     settled_count = 0
+    dead: set[str] = set()
     for verification in untold:
-        _tell_shard(verification, now)
-        settled_count += 1
+        alias = place_of_user(verification.user_id).alias
+        if alias in dead:
+            continue
+        try:
+            _tell_shard(verification, now)
+        except OperationalError:
+            _log.warning("%s cannot be told of a verified login now", alias, exc_info=True)
+            dead.add(alias)
+        else:
+            settled_count += 1
     return settled_count
-
-
-def purge_verifications(*, now: datetime) -> int:
-    """Delete a batch of verifications that expired a day ago; returns how many."""
-    expired = Verification.objects.filter(expires_at__lt=now - _KEEP_EXPIRED, accepted_at__isnull=True)
-    ids = list(expired.order_by("expires_at").values_list("id", flat=True)[:_BATCH])
-    return Verification.objects.filter(id__in=ids, accepted_at__isnull=True).delete()[0]
 
 
 def _accept(login: LoginName, code: str, now: datetime) -> Verification | None:

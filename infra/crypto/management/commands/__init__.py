@@ -1,0 +1,1 @@
+"""Commands of the encryption at rest, one a module."""
