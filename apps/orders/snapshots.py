@@ -38,7 +38,7 @@ def order_view(order: Order, lines: Iterable[OrderLine]) -> OrderView:
         total=round_money(order.total, currency),
         refunded_total=round_money(order.refunded_total, currency),
         items=tuple(_line_view(line, currency) for line in lines),
-        address={**_NO_ADDRESS, **(order.address or {})},
+        address={**_NO_ADDRESS, "city": order.city, "country": order.country, **(order.address or {})},
         coupons=tuple(order.coupons.split(",")) if order.coupons else (),
         note=order.note,
         cancel_reason=order.cancel_reason,

@@ -13,12 +13,14 @@ from apps.orders.errors import OrderChanged
 from apps.orders.events import EXPIRED
 from apps.orders.models import Order
 from apps.orders.selectors import find_order
-from apps.orders.services.payment import ask_about_open_attempts
+from apps.orders.services.payment import record_payment_outcome
 from apps.orders.services.stock import owe_stock_change
 from apps.orders.services.transitions import advance_all
 from apps.orders.types import SweepReport
-from apps.payments.selectors import orders_with_open_attempts
-from apps.payments.services import cancel_open_attempts
+from apps.payments.errors import ProviderRefused, ProviderTimeout, ProviderUnavailable
+from apps.payments.selectors import attempts_of, orders_with_open_attempts
+from apps.payments.services import ask_provider, cancel_open_attempts
+from apps.payments.types import OPEN_ATTEMPTS
 from infra.followups.rounds import shard_round
 from infra.sharding.ids import slot_of
 from infra.sharding.monthly import existing_months
@@ -82,12 +84,12 @@ class ExpirySweep:
                     self.counts["paid"] += 1
 
     def _provider_has_spoken(self, order: Order) -> bool:
-        """Ask about the order's open attempts; False if the order has to wait for a provider that is silent.
+        """Ask about the order's open attempts and record the answers; False if the order has to wait for a provider.
 
         It waits for a bounded time: money that comes after the end is given back.
         """
         if not self._provider_is_silent:
-            self._provider_is_silent = not ask_about_open_attempts(order_id=order.id, now=self._now)
+            self._provider_is_silent = not self._asked_all(order)
         if not self._provider_is_silent:
             return True
         grace = timedelta(seconds=settings.ORDER_EXPIRY_PROVIDER_GRACE_S)
@@ -95,6 +97,19 @@ class ExpirySweep:
             return True
         self.counts["waiting_for_provider"] += 1
         return False
+
+    def _asked_all(self, order: Order) -> bool:
+        for attempt in attempts_of(order.id):
+            if attempt.status not in OPEN_ATTEMPTS:
+                continue
+            try:
+                outcome = ask_provider(attempt)
+            except ProviderRefused:
+                continue  # it knows nothing of this attempt, so nobody has paid by it
+            except (ProviderTimeout, ProviderUnavailable):
+                return False
+            record_payment_outcome(order_id=order.id, n=attempt.n, outcome=outcome, now=self._now)
+        return True
 
     def _expire(self, orders: Sequence[Order], *, had_attempts: bool) -> None:
         """End the orders in one transaction, or one by one where one of them has changed meanwhile."""

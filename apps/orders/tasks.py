@@ -1,0 +1,39 @@
+"""Celery tasks of orders: each is a scan for what is undone, run by beat (config/settings/celery.py)."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from apps.orders.services.expiry import expire_orders
+from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
+from apps.orders.services.reaper import reap_stale_holds
+from apps.orders.services.stock import sync_due_stock
+
+
+@shared_task(name="orders.sync_stock")
+def sync_stock() -> None:
+    """Settle, release or restock what paid and closed orders owe the stock."""
+    sync_due_stock(now=timezone.now())
+
+
+@shared_task(name="orders.expire_orders")
+def expire_unpaid_orders() -> None:
+    """End the orders that nobody paid in time."""
+    expire_orders(now=timezone.now())
+
+
+@shared_task(name="orders.reap_holds")
+def reap_holds() -> None:
+    """Give back the holds of attempts that never became an order."""
+    reap_stale_holds(now=timezone.now())
+
+
+@shared_task(name="payments.poll_attempts")
+def poll_attempts() -> None:
+    """Ask the providers about the attempts whose time has come."""
+    poll_due_payments(now=timezone.now())
+
+
+@shared_task(name="payments.drive_refunds")
+def drive_refunds() -> None:
+    """Bring refunds forward until they have ended."""
+    drive_due_refunds(now=timezone.now())
