@@ -1,7 +1,6 @@
 """Reads of payments: attempts and refunds of one order, always through the order's place."""
 
 from collections import defaultdict
-from collections.abc import Collection
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -10,7 +9,6 @@ from django.db.models import QuerySet
 from apps.payments.domain import OPEN_ATTEMPTS, AttemptStatus, RefundStatus, payment_id, refund_id
 from apps.payments.models import Attempt, Callback, Refund
 from apps.payments.types import AttemptView, RefundView
-from infra.sharding.ids import slot_of
 from infra.sharding.ids import slot_of
 from infra.sharding.months import Month
 from infra.sharding.places import Place
@@ -34,25 +32,11 @@ def attempts_of(order_id: int) -> list[AttemptView]:
     return [attempt_view(row) for row in rows]
 
 
-def open_attempts_of(alias: str, order_ids: Collection[int]) -> list[AttemptView]:
-    """Return the attempts of several orders of one shard that can still be paid, in one statement a month."""
+def orders_with_open_attempts(alias: str, order_ids: Iterable[int]) -> set[int]:
+    """Return which of the orders of one shard have an attempt that can still be paid; one statement a month."""
     by_month: dict[Month, list[int]] = defaultdict(list)
     for order_id in order_ids:
         by_month[Month.of_id(order_id)].append(order_id)
-    rows: list[Attempt] = []
-    for month, members in by_month.items():
-        slots = {slot_of(order_id) for order_id in members}
-        rows += Attempt.objects.in_month(alias, month).filter(
-            slot__in=slots, order_id__in=members, status__in=OPEN_ATTEMPTS
-        )
-    return [attempt_view(row) for row in rows]
-
-
-def orders_with_open_attempts(alias: str, order_ids: Iterable[int]) -> set[int]:
-    """Return which of the orders of one shard have an attempt that can still be paid; one statement a month."""
-    by_month: dict[Month, list[int]] = {}
-    for order_id in order_ids:
-        by_month.setdefault(Month.of_id(order_id), []).append(order_id)
     found: set[int] = set()
     for month, members in by_month.items():
         rows = Attempt.objects.in_month(alias, month).filter(

@@ -1,23 +1,22 @@
 """Callbacks: verified, stored beside their effect, and told to the staff where nobody else can settle them."""
 
 import logging
+import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
 
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import IntegrityError, connections
 
 from apps.payments import metrics
 from apps.payments.errors import CallbackRepeated, PaymentNotFound
 from apps.payments.models import Callback
 from apps.payments.providers.registry import find_provider, get_provider
 from apps.payments.types import CallbackNotice, CallbackResult
-from infra.sharding.places import Place, shard_aliases
+from infra.mysql.errors import is_duplicate_key
+from infra.sharding.places import Place
 
 _log = logging.getLogger(__name__)
-
-_DUPLICATE_ENTRY: Final = 1062
 
 
 def read_callback(provider_name: str, *, headers: Mapping[str, str], raw_body: bytes, now: datetime) -> CallbackNotice:
@@ -62,27 +61,31 @@ def store_callback(
     try:
         row.save(using=place.alias, force_insert=True)
     except IntegrityError as error:
-        if error.args and error.args[0] == _DUPLICATE_ENTRY:
+        if is_duplicate_key(error):
             raise CallbackRepeated(notice.event_id) from error
         raise
 
 
-def purge_callbacks(*, now: datetime, batch: int = 1000) -> int:
-    """Delete one batch of deliveries older than their retention on each shard; return how many."""
-    before = now - timedelta(days=settings.PAYMENT_CALLBACK_RETENTION_DAYS)
+def purge_callbacks(
+    alias: str, *, now: datetime, batch_rows: int = 1000, pause_s: float = 0.05, deadline_s: float = 30.0
+) -> int:
+    """Delete a shard's deliveries that are older than their retention and return how many.
+
+    Small batches with a pause between them, so that neither the shard nor its replicas notice; what is left after
+    `deadline_s` seconds is for the next call.
+    """
+    retention = timedelta(days=settings.PAYMENT_CALLBACK_RETENTION_DAYS)
+    before = connections[alias].ops.adapt_datetimefield_value(now - retention)
+    stop_at = time.monotonic() + deadline_s
     deleted_count = 0
-    for alias in shard_aliases():
-        for slot, provider, account, event_id in list(
-            Callback.objects.on_shard(alias)
-            .filter(received_at__lt=before)
-            .order_by("received_at")
-            .values_list("slot", "provider", "account", "event_id")[:batch]
-        ):
-            deleted_count += (
-                Callback.objects.on_shard(alias)
-                .filter(slot=slot, provider=provider, account=account, event_id=event_id)
-                .delete()[0]
-            )
+    while time.monotonic() < stop_at:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DELETE FROM payments_callback WHERE received_at < %s LIMIT %s", [before, batch_rows])
+            batch_count = cursor.rowcount
+        deleted_count += batch_count
+        if batch_count < batch_rows:
+            break
+        time.sleep(pause_s)
     return deleted_count
 
 
