@@ -4,9 +4,10 @@ import signal
 import time
 
 import pytest
+import redis
 import requests
 
-from tests.e2e.stack import all_at_once, wait_for
+from tests.e2e.stack import PORT_BASE, all_at_once, wait_for
 
 QUICK_S = 4.0
 
@@ -86,6 +87,23 @@ def test_a_redis_that_is_killed_loses_nothing(healthy, by_shard, name):
     # then every order is placed, and events and tasks go on
     assert {answer.status_code for answer in before + during} == {201}
     paying.wait_for_status(during[0].json()["id"], "paid", within_s=60)
+    healthy.audit()
+
+
+def test_an_emptied_durable_redis_loses_no_event_and_no_task(healthy, by_shard):
+    # given orders whose events and tasks are under way
+    [sku] = healthy.skus(1)
+    healthy.set_stock(sku, 1000)
+    shoppers = by_shard["shard_0"] + by_shard["shard_1"]
+    placed = [shopper.place((sku, 1)).json()["id"] for shopper in shoppers]
+    for shopper, order_id in zip(shoppers, placed, strict=True):
+        shopper.pay(order_id)
+    # when everything in the durable Redis is deleted
+    durable = redis.Redis(port=PORT_BASE + 379, socket_timeout=5)
+    durable.flushall()
+    # then every order is paid and its stock settled, and what is published again has no second effect
+    for shopper, order_id in zip(shoppers, placed, strict=True):
+        shopper.wait_for_status(order_id, "paid", within_s=60)
     healthy.audit()
 
 
