@@ -62,7 +62,7 @@ def create_attempt(
     last_n = attempts_at(place, order_id).aggregate(last=Max("n"))["last"] or 0
     if last_n >= settings.PAYMENT_MAX_ATTEMPTS:
         raise LimitReached("There were too many attempts to pay this order.")
-    cancel_openattempts_at(place, order_id=order_id, superseded=True, now=now)
+    cancel_open_attempts(place, order_id=order_id, superseded=True, now=now)
     attempts = Attempt.objects.model_for(Month.of_id(order_id), alias=place.alias)
     attempt = attempts(
         slot=place.slot,
@@ -83,7 +83,7 @@ def create_attempt(
     return attempt_view(attempt)
 
 
-def cancel_openattempts_at(place: Place, *, order_id: int, now: datetime, superseded: bool = False) -> list[int]:
+def cancel_open_attempts(place: Place, *, order_id: int, now: datetime, superseded: bool = False) -> list[int]:
     """Close the attempts that can still be paid, and owe their cancellation at the provider; return their numbers.
 
     Called when the order is closed or paid, and before a new attempt. Money that comes all the same is given back.
