@@ -7,10 +7,10 @@ from typing import Any
 
 from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from django.conf import settings
 
-from infra.sharding.background import start_all
+from infra.sharding.background import end_all, start_all
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -45,3 +45,9 @@ def use_project_logging(**_: Any) -> None:
 def begin_worker_process(**_: Any) -> None:
     """Give a forked child background work of its own; Celery itself lets go of its parent's connections."""
     start_all()
+
+
+@worker_process_shutdown.connect
+def end_worker_process(**_: Any) -> None:
+    """Let go of what the process holds (its worker number): Celery's children end without Python's exit hooks."""
+    end_all()

@@ -5,6 +5,7 @@ import or before a fork: gunicorn's post_worker_init and Celery's worker init ca
 use on first use. A child made by fork starts its own.
 """
 
+import atexit
 import logging
 import os
 import threading
@@ -18,6 +19,16 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REGISTERED: Final[dict[str, "Periodic"]] = {}
+_ending: Final[list[tuple[int, Callable[[], None]]]] = []
+
+
+class _StartedIn:
+    """The process in which `start_all` was called, if any: a child made by fork is another one."""
+
+    pid = 0
+
+
+_all_started_in: Final = _StartedIn()
 
 
 class Periodic:
@@ -37,6 +48,8 @@ class Periodic:
         self._woken = threading.Event()
         self._lock = threading.Lock()
         _REGISTERED[name] = self
+        if _all_started_in.pid == os.getpid():
+            self.start()
 
     def start(self) -> None:
         """Start in this process; no effect where it already runs."""
@@ -79,10 +92,27 @@ class Periodic:
 
 
 def start_all() -> None:
-    """Start all periodic work that this process has loaded, with a first call at once."""
+    """Start all periodic work of this process, with a first call at once; what is loaded later starts when loaded."""
+    _all_started_in.pid = os.getpid()
     for periodic in tuple(_REGISTERED.values()):
         periodic.start()
         periodic.wake()
+
+
+def on_end(fn: Callable[[], None]) -> None:
+    """Have a function called when this process ends in good order."""
+    _ending.append((os.getpid(), fn))
+    atexit.register(end_all)
+
+
+def end_all() -> None:
+    """Stop all periodic work and let go of what the process holds; for processes without Python's exit hooks."""
+    for periodic in tuple(_REGISTERED.values()):
+        periodic.stop()
+    while _ending:
+        pid, fn = _ending.pop()
+        if pid == os.getpid():
+            fn()
 
 
 def call_apart(fn: Callable[[], T], *, timeout_s: float) -> T:

@@ -10,7 +10,6 @@ of the caller (a mark that was rolled back would be a mark that never was); only
 for it, up to a bound.
 """
 
-import atexit
 import logging
 import os
 import random
@@ -25,7 +24,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from infra.errors import DomainError
-from infra.sharding.background import Periodic, call_apart
+from infra.sharding.background import Periodic, call_apart, on_end
 from infra.sharding.errors import WorkerLeaseUnavailable
 from infra.sharding.ids import IdGenerator, IdsExhausted, wall_clock_ms
 from infra.sharding.models import Worker
@@ -200,7 +199,7 @@ def process_lease() -> ProcessLease:
             current = _current
             if current is None or current.pid != os.getpid():
                 current = _current = ProcessLease()
-                atexit.register(current.give_back)
+                on_end(current.give_back)
     return current
 
 
@@ -215,7 +214,7 @@ def new_user_id() -> int:
 
 
 def give_back_lease() -> None:
-    """End this process's lease gracefully; for processes that end without Python's exit hooks (Celery's children)."""
+    """End this process's lease gracefully, before the process itself ends; the next id takes a new one."""
     process_lease().give_back()
 
 
