@@ -8,12 +8,13 @@ out of sight of Django's migrations, in a registry of their own. Rows are reache
 Rows of months cannot be pickled, since no module holds their classes; ids travel instead.
 """
 
+import copy
 import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, cast
 
 from django.apps import apps
 from django.apps.registry import Apps
@@ -160,6 +161,13 @@ class MonthlyModel(models.Model):
 
     class Meta:
         abstract = True
+
+    def __copy__(self) -> Self:
+        """Return a row of its own with the same values; Django's way goes through pickling, which finds no class."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._state = copy.copy(self._state)
+        return twin
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
