@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connections
 
 from infra.events.envelope import Envelope
+from infra.followups.types import FollowUp
 from infra.outbox.services import append
 from infra.outbox.types import EventDraft
 from infra.sharding.ids import IdParts, compose, wall_clock_ms
@@ -112,6 +113,15 @@ def log_effects(alias: str, group: str, envelopes: Iterable[Envelope]) -> None:
                 "INSERT INTO test_event_log (group_name, event_id, aggregate_id, version) VALUES (%s, %s, %s, %s)",
                 [group, item.event_id, item.aggregate_id, item.version],
             )
+
+
+def log_effect(follow_up: FollowUp, *, group: str) -> None:
+    """Write the effect of a follow-up into the log of its shard, in the open transaction."""
+    with connections[follow_up.alias].cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO test_event_log (group_name, event_id, aggregate_id, version) VALUES (%s, '', %s, 1)",
+            [group, follow_up.order_id],
+        )
 
 
 def logged_versions(group: str, orders: Iterable[TestOrder]) -> dict[int, list[int]]:

@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -18,6 +18,8 @@ class Command(BaseCommand):
     """`run_consumers [--group G ...]`: until SIGTERM; several processes share the partitions."""
 
     help = "Consume events for all groups, or for the groups named."
+    # A background process starts quickly and without the URLs.
+    requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the groups."""

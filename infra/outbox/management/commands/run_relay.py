@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -17,6 +17,8 @@ class Command(BaseCommand):
     """`run_relay --alias shard_0`: until SIGTERM; a second one for the same alias stands by."""
 
     help = "Publish the events of one database's outbox."
+    # A background process starts quickly and without the URLs.
+    requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the alias."""
