@@ -133,7 +133,8 @@ def _insert_identity(user_id: int, now: datetime) -> None:
 def _claim_identity(user_id: int, now: datetime) -> str:
     """Write a void identity, unless there is one; returns the state that holds now."""
     try:
-        Identity(user_id=user_id, state=IdentityState.VOID, created_at=now).save(force_insert=True)
+        with transaction.atomic(using=DIRECTORY):
+            Identity(user_id=user_id, state=IdentityState.VOID, created_at=now).save(force_insert=True)
     except IntegrityError as error:
         if not is_duplicate_key(error):
             raise
