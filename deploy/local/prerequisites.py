@@ -29,6 +29,8 @@ def missing_packages(*, with_mysql: bool = False) -> list[str]:
     programs = {
         "mariadbd": "mariadb-server-core",
         "mariadb-install-db": "mariadb-server-core",
+        # mariadb-install-db runs it.
+        "my_print_defaults": "mariadb-client-core",
         "redis-server": "redis-server",
         "pkg-config": "pkg-config",
         "gcc": "gcc",
