@@ -1,4 +1,4 @@
-"""A server that is stopped or dead: its own users are told quickly, nobody else notices, and it comes back by itself."""
+"""A server that is stopped or dead: its users are told quickly, nobody else notices, and it comes back by itself."""
 
 
 def test_a_frozen_server_slows_nobody_but_its_own_users(servers, start_case):
