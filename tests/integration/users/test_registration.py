@@ -1,6 +1,5 @@
 """Registering: who becomes a customer, what is a login, and what a crash at each step leaves behind."""
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,13 +11,13 @@ from apps.users.errors import CredentialsInvalid, LoginTaken, RegistrationLapsed
 from apps.users.models import Customer, CustomerState, Identity, IdentityState, Login, SentMessage, Verification
 from apps.users.selectors import find_user_id, get_customer, last_sent_code
 from apps.users.services import registration as steps
-from apps.users.services.registration import reap_orphan_customers, register
+from apps.users.services.registration import reap_orphan_customers
 from apps.users.services.verification import verify_login
 from apps.users.types import LoginName
 from infra.crypto.blind_index import blind_index
 from infra.outbox.models import OutboxEvent
 from infra.sharding.places import place_of_user, shard_aliases
-from tests.factories.users import NOW, PASSWORD, logged_in, new_email, new_phone, new_username, registered, user_id_on
+from tests.factories.users import NOW, logged_in, new_email, new_phone, new_username, registered, user_id_on
 
 pytestmark = pytest.mark.django_db(databases=list(settings.DATABASES))
 
@@ -291,24 +290,3 @@ def test_codes_are_stored_as_keyed_digests() -> None:
     row = Verification.objects.get(digest=blind_index(email.kind, email.value)[0].digest)
     assert last_sent_code(email).encode() not in bytes(row.code_digest)
     assert len(bytes(row.code_digest)) == 32
-
-
-def test_of_many_registrations_with_one_username_one_wins(committed: None) -> None:
-    username, barrier = new_username(), threading.Barrier(6)
-    outcomes: list[object] = []
-
-    def run() -> None:
-        barrier.wait()
-        try:
-            outcomes.append(register(logins=[username], password=PASSWORD, now=NOW))
-        except LoginTaken as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    winners = [outcome for outcome in outcomes if isinstance(outcome, int)]
-    assert len(outcomes) == 6
-    assert winners == [find_user_id(username)]
