@@ -14,12 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "e2e"
-PORT_BASE = 25000
+# Beside the ports of the servers that the other tests use, so that moving those moves these.
+TEST_PORT_BASE = urlsplit(os.environ.get("FLOODGATE_PUBLIC_URL", "http://127.0.0.1:18000")).port or 18000
+PORT_BASE = TEST_PORT_BASE + 500
 REQUEST_TIMEOUT_S = 12.0
 
 

@@ -18,9 +18,9 @@ import MySQLdb
 import pytest
 import redis
 
-from tests.e2e.stack import ROOT, wait_for
+from tests.e2e.stack import ROOT, TEST_PORT_BASE, wait_for
 
-PORT_BASE = 26000
+PORT_BASE = TEST_PORT_BASE + 1000
 SERVERS = {"mariadb-global", "mariadb-shard-0", "mariadb-shard-1", "redis-durable", "redis-cache"}
 
 
@@ -242,7 +242,7 @@ def test_the_instance_decides_its_own_addresses_and_the_caller_the_other_setting
 
 def test_a_taken_port_is_told_with_its_part_and_its_holder_before_anything_starts():
     # given somebody who listens where the first shard's server wants to
-    instance = Instance("test-stack-taken", PORT_BASE + 1000)
+    instance = Instance("test-stack-taken", PORT_BASE + 500)
     with socket.create_server(("127.0.0.1", instance.port_base + 307)):
         # when
         done = instance.stack("up", "--only", "servers")
