@@ -203,7 +203,8 @@ class CooperativeConnection(RawConnection):
         """Bind the connection to this thread's hub."""
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(self._socket.fileno(), 1)
-        self._timer = self._hub.loop.timer(self.options.query_timeout_s)
+        # A repeating timer: a libev timer that is stopped keeps what was left, and only `again` gives it its full time.
+        self._timer = self._hub.loop.timer(self.options.query_timeout_s, repeat=self.options.query_timeout_s)
 
     def query(self, query: bytes | bytearray | str) -> None:
         """Send one statement and wait on the hub for its answer; raises QueryTimeout, BreakerOpen, MySQLdb's errors."""
@@ -312,7 +313,7 @@ class CooperativeConnection(RawConnection):
 
     def _wait_readable(self) -> None:
         timer = self._timer
-        timer.start(gevent.getcurrent().throw, _DeadlinePassed, update=True)
+        timer.again(gevent.getcurrent().throw, _DeadlinePassed, update=True)
         try:
             self._hub.wait(self._watcher)
         finally:

@@ -238,6 +238,11 @@ def query_deadline() -> dict[str, Any]:
     return {"outcome": outcome, "seconds": seconds, "next": ask("SELECT 1")[0][0]}
 
 
+def many_queries_within_their_deadlines() -> str:
+    """Statements that together take far longer than one may, on one connection."""
+    return outcome_of(lambda: [ask("SELECT SLEEP(0.1)") for _ in range(12)])
+
+
 def one_connection_two_greenlets() -> str:
     """A second greenlet that gets hold of a connection on which an answer is awaited."""
     wrapper = connections["default"]

@@ -41,6 +41,10 @@ def test_a_statement_over_its_deadline_is_given_up_and_the_next_one_works(server
     assert seen["next"] == 1
 
 
+def test_each_statement_has_the_whole_time_for_itself(server, run_case):
+    assert run_case("many_queries_within_their_deadlines", default=server.settings(query_timeout_s=0.4)) == "ok"
+
+
 def test_two_greenlets_cannot_use_one_connection_at_once(server, run_case):
     assert "another greenlet" in run_case("one_connection_two_greenlets", default=server.settings())
 
