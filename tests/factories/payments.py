@@ -11,13 +11,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import requests
+from django.utils import timezone
+from requests.structures import CaseInsensitiveDict
 
+from apps.orders.models import Order, OrderEvent, OrderLine
+from apps.orders.selectors import find_order
+from apps.orders.services.payment import receive_callback, start_payment
+from apps.orders.types import PaymentRequest
+from apps.payments.selectors import get_attempt
+from apps.payments.services import parse_reference
+from apps.payments.types import AttemptView
 from deploy.sandbox.signing import SIGNATURE_HEADER, merchant_key, signature_header
+from infra.idempotency.keys import request_key
+from infra.sharding.ids import time_of
+from infra.sharding.months import Month
+from infra.sharding.places import place_of_user
+from infra.sharding.workers import new_order_id, new_user_id
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the secret of the sandbox of the tests, long enough"
@@ -166,3 +182,93 @@ def wait_until(condition: Callable[[], object], *, what: str, within_s: float = 
     while not condition():
         assert time.monotonic() < deadline, f"waited {within_s} s for {what}"
         time.sleep(0.02)
+
+
+# -- orders to be paid ------------------------------------------------------------------------------------------------
+
+
+def unpaid_order(
+    *, alias: str | None = None, total: str = "12.34", currency: str = "GBP", expires_in_s: float = 1800.0
+) -> Order:
+    """Write an order of a shopper of its own that waits for its payment, on a shard of choice."""
+    user_id = shopper_id(alias)
+    order_id = new_order_id(user_id)
+    place, month = place_of_user(user_id), Month.of_id(order_id)
+    order = Order.objects.model_for(month, alias=place.alias)(
+        slot=place.slot,
+        id=order_id,
+        user_id=user_id,
+        currency=currency,
+        subtotal=Decimal(total),
+        total=Decimal(total),
+        expires_at=time_of(order_id) + timedelta(seconds=expires_in_s),
+        updated_at=time_of(order_id),
+    )
+    order.save(using=place.alias, force_insert=True)
+    OrderLine.objects.model_for(month, alias=place.alias)(
+        slot=place.slot,
+        order_id=order_id,
+        line=1,
+        sku="TEST-1",
+        title="A thing",
+        quantity=2,
+        unit_price=Decimal(total) / 2,
+        line_total=Decimal(total),
+    ).save(using=place.alias, force_insert=True)
+    return order
+
+
+def shopper_id(alias: str | None = None) -> int:
+    """Return a fresh user id, whose shard is `alias` if one is given."""
+    while True:
+        user_id = new_user_id()
+        if alias is None or place_of_user(user_id).alias == alias:
+            return user_id
+
+
+def payment_request(order: Order, *, key: str | None = None, **fields: Any) -> PaymentRequest:
+    """Return a request to pay an order, under a key of its own."""
+    wanted = {"provider": "sandbox", **fields}
+    return PaymentRequest(
+        key=request_key(
+            user_id=order.user_id,
+            method="POST",
+            path=f"/api/v1/orders/{order.id}/payments",
+            key=key or secrets.token_hex(8),
+            body=wanted,
+        ),
+        order_id=order.id,
+        **wanted,
+    )
+
+
+def as_bytes(attempt: AttemptView) -> bytes:
+    """Render an attempt as the answer that is kept under a key."""
+    return attempt.payment_id.encode() + b" " + attempt.status.encode()
+
+
+def start(order: Order, *, key: str | None = None, **fields: Any) -> AttemptView:
+    """Start to pay an order; returns the attempt."""
+    started = start_payment(payment_request(order, key=key, **fields), render=as_bytes, now=timezone.now())
+    reference = parse_reference(started.body.split()[0].decode())
+    attempt = get_attempt(order.id, reference.n)
+    assert attempt is not None
+    return attempt
+
+
+def deliver(body: bytes, headers: dict[str, str]) -> str | None:
+    """Hand a delivery to the use case, as the view does; header names without regard to case."""
+    return receive_callback(provider="sandbox", headers=CaseInsensitiveDict(headers), raw_body=body, now=timezone.now())
+
+
+def reload(order: Order) -> Order:
+    """Return the order as it is now."""
+    found = find_order(order.id)
+    assert found is not None
+    return found
+
+
+def kinds_of(order: Order) -> list[str]:
+    """Return the kinds of the order's events, oldest first."""
+    rows = OrderEvent.objects.for_order(order.id).filter(order_id=order.id).order_by("version")
+    return [row.kind for row in rows]

@@ -157,7 +157,7 @@ def test_an_id_given_outside_names_its_row_again(order_id, n):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "pay_1", "pay_0_1", "pay_1_0", "pay_01_1", "re_9223372036854775808_1", "PAY_1_1", "pay_1_1\n", "pay_١_1"],
+    ["", "pay_1", "pay_0_1", "pay_1_0", "pay_01_1", "re_9223372036854775808_1", "PAY_1_1", "pay_1_1\n", "pay_\u0661_1"],
 )
 def test_what_is_no_id_of_ours_names_nothing(text):
     assert parse_reference(text) is None
