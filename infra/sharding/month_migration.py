@@ -17,7 +17,7 @@ from infra.sharding.models import MonthTable
 from infra.sharding.month_register import MadeTable, existing_months, made_tables, month_register
 from infra.sharding.month_tables import DDL_LOCK_NAME, make_months
 from infra.sharding.monthly import MonthlyModel, build_model, monthly_models
-from infra.sharding.named_lock import named_lock
+from infra.sharding.named_lock import ddl_lock
 from infra.sharding.placement import shard_aliases
 from infra.sharding.schema_changes import SchemaChange
 
@@ -87,7 +87,7 @@ def migrate_months(
             if step.change is None:
                 make_months(step.made.month, logical_models=[step.logical], aliases=[alias])
             else:
-                with named_lock(alias, DDL_LOCK_NAME):
+                with ddl_lock(alias, DDL_LOCK_NAME):
                     _apply(step, step.change, pause_s=pause_s)
             taken += 1
             on_step(step)

@@ -15,7 +15,7 @@ from infra.sharding.models import MonthTable
 from infra.sharding.month_register import made_tables, month_register
 from infra.sharding.monthly import MonthlyModel, build_model, monthly_models
 from infra.sharding.months import Month
-from infra.sharding.named_lock import named_lock
+from infra.sharding.named_lock import ddl_lock
 from infra.sharding.placement import shard_aliases
 from infra.sharding.slots import SLOT_COUNT
 from infra.sharding.topology import topology
@@ -107,7 +107,7 @@ def make_months(
     for alias in shard_aliases() if aliases is None else aliases:
         # Looked up before and again under the lock, which only those take who have something to make.
         if any(not planned.exists for planned in _plan(month, alias, forecast, by_table)):
-            with named_lock(alias, DDL_LOCK_NAME):
+            with ddl_lock(alias, DDL_LOCK_NAME):
                 for planned in _plan(month, alias, forecast, by_table):
                     if not planned.exists:
                         _make_table(by_table[planned.table], planned)

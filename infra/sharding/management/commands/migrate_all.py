@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from infra.sharding.bootstrap import seed_topology
-from infra.sharding.named_lock import named_lock
+from infra.sharding.named_lock import ddl_lock
 
 MIGRATION_TIMEOUT_S = 600
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate one alias after the other; a second run at once waits for the first."""
         for alias in settings.DATABASES:
-            with named_lock(alias, "migrate", timeout_s=MIGRATION_TIMEOUT_S):
+            with ddl_lock(alias, "migrate", timeout_s=MIGRATION_TIMEOUT_S):
                 call_command("migrate", database=alias, interactive=False, verbosity=0)
             self.stdout.write(f"{alias}: migrated")
         seed_topology()
