@@ -56,13 +56,14 @@ def _version(instance: Instance) -> str:
 
 
 def _prepare(instance: Instance) -> None:
-    """Schemas, this and the next months, the staff's static files, the catalog, the sample login."""
+    """Schemas, this and the next months, static files, catalog and stock, the sample login: what is missing of each."""
     print("preparing the databases", flush=True)
     (instance.log_folder / "prepare.log").unlink(missing_ok=True)
     _manage(instance, "migrate_all")
     _manage(instance, "create_months")
     _manage(instance, "collectstatic", "--noinput", "--verbosity", "0")
-    _manage(instance, "load_catalog", "--if-empty")
+    _manage(instance, "load_catalog", "--quiet-report")
+    _manage(instance, "seed_stock")
     sample = _manage(instance, "sample_login")
     path = instance.run_folder / "sample-login"
     path.touch(mode=0o600)
