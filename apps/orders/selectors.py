@@ -14,6 +14,7 @@ from apps.orders.types import OrderEventView, OrderFilter, OrderSummary, OrderVi
 from apps.users.selectors import order_months
 from infra.api.pagination import Page
 from infra.sharding.ids import MAX_ID, first_id_at, slot_of, time_of
+from infra.sharding.month_register import month_register
 from infra.sharding.monthly import MonthlyQuerySet, existing_months
 from infra.sharding.months import Month
 from infra.sharding.places import Place, place_of_user, shard_aliases
@@ -91,7 +92,7 @@ def list_orders(*, user_id: int, narrowed: OrderFilter, limit: int, before_id: i
     first = max(Month.from_number(noted[0]), Month.of_id(lower_id))
     last = min(Month.from_number(noted[1]), Month.of_id(upper_id - 1))
     orders: list[OrderView] = []
-    for month_count, month in enumerate(_months_backwards(last, first)):
+    for month_count, month in enumerate(_months_backwards(place.alias, last, first)):
         if month_count == MAX_MONTHS_A_PAGE:
             return Page(rows=orders, next_key=[month.next().first_id])
         wanted = limit + 1 - len(orders)
@@ -209,8 +210,10 @@ def _first_id_placed_at(at: datetime) -> int:
     return at_or_before if placed_at >= at else first_id_at(placed_at + timedelta(milliseconds=1))
 
 
-def _months_backwards(last: Month, first: Month) -> Iterator[Month]:
+def _months_backwards(alias: str, last: Month, first: Month) -> Iterator[Month]:
+    """Yield the months that were ever made on the shard; one that was not holds no orders and costs nothing."""
     month = last
     while month >= first:
-        yield month
+        if month_register.find(alias, Order.table, month) is not None:
+            yield month
         month = month.previous()
