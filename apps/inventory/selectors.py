@@ -15,7 +15,7 @@ def available(skus: Collection[str]) -> dict[str, int]:
     units = dict.fromkeys(skus, 0)
     by_alias: dict[str, list[str]] = {}
     for sku in units:
-        if sku.isascii():
+        if sku.isascii() and not sku.endswith(" "):
             by_alias.setdefault(places.place_of_sku(sku), []).append(sku)
     for alias, there in by_alias.items():
         rows = Stock.objects.using(alias).filter(sku__in=there)

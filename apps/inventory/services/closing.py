@@ -11,7 +11,6 @@ from django.db import transaction
 
 from apps.inventory import locks, places, statements
 from apps.inventory.errors import StockMismatch
-from apps.inventory.locks import LockedReservation
 from apps.inventory.models import Movement, MovementKind, ReservationState
 from infra.mysql.retry import with_deadlock_retry
 
@@ -112,7 +111,17 @@ def _advance_batch(transition: _Transition, alias: str, order_ids: Sequence[int]
             alias, orders, from_states=transition.from_states, to_state=transition.to_state, now=now
         )
         if transition.movement is not None:
-            Movement.objects.using(alias).bulk_create(_movements(transition, rows, now=now))
+            Movement.objects.using(alias).bulk_create(
+                Movement(
+                    sku=row.sku,
+                    kind=transition.movement,
+                    quantity=transition.sign * row.quantity,
+                    actor="system",
+                    order_id=row.order_id,
+                    at=now,
+                )
+                for row in rows
+            )
         return len(orders)
 
 
@@ -126,18 +135,6 @@ def _confirm_batch(alias: str, order_ids: Sequence[int], now: datetime) -> int:
             alias, orders, from_states=(ReservationState.HELD,), to_state=ReservationState.CONFIRMED, now=now
         )
         return len(orders)
-
-
-def _movements(transition: _Transition, rows: Sequence[LockedReservation], *, now: datetime) -> Iterator[Movement]:
-    for row in rows:
-        yield Movement(
-            sku=row.sku,
-            kind=transition.movement,
-            quantity=transition.sign * row.quantity,
-            actor="system",
-            order_id=row.order_id,
-            at=now,
-        )
 
 
 def _batches(order_ids: Collection[int]) -> Iterator[list[int]]:

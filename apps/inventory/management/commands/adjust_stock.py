@@ -1,12 +1,12 @@
 """Set what can still be bought of SKUs."""
 
-import argparse
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from apps.inventory import services
+from apps.inventory.arguments import units
 from apps.inventory.errors import UnknownSku
 
 
@@ -29,10 +29,3 @@ class Command(BaseCommand):
             raise CommandError(f"Unknown SKU, nothing was changed: {', '.join(error.skus)}") from error
         for sku, change in changes.items():
             self.stdout.write(f"{sku} can be bought {to} times ({change:+d})")
-
-
-def units(text: str) -> int:
-    """Return the units that an argument writes; argparse tells the error."""
-    if text.isascii() and text.isdigit() and int(text) <= services.MAX_UNITS:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {services.MAX_UNITS}")

@@ -1,0 +1,40 @@
+"""Frozen values that cross the border of the catalog."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class SkuPrice:
+    """What an order needs to know of a SKU: its title and what one unit costs, tax included."""
+
+    sku: str
+    product_id: int
+    title: str
+    unit_price: Decimal
+    currency: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CachedBody:
+    """A JSON document ready to be sent, and its entity tag (quoted, as the header has it)."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFilter:
+    """What a list of products is narrowed to; empty strings narrow nothing."""
+
+    category: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """Products as the API shows them; the next page begins before the id `next_before`, if there is one."""
+
+    products: list[CachedBody]
+    next_before: int | None

@@ -1,0 +1,1 @@
+"""Caches in front of the databases; here the first level, inside each process."""

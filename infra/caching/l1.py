@@ -1,0 +1,213 @@
+"""The first level of caching: inside one process, bounded, each key loaded once however many ask for it."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from cachetools import LRUCache
+
+from infra.errors import Overloaded
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_WAIT_S: Final = 10.0
+"""No request waits longer than this for another one's load; the databases' own time limits are shorter."""
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    """A loaded value, or None for a key that the source does not have."""
+
+    value: V | None
+    fresh_until: float
+    usable_until: float
+    was_read: bool = False
+
+
+class LoadLost(Overloaded):
+    """Another request's load of the same key took too long, or its request was ended in the middle of it."""
+
+
+@dataclass(slots=True)
+class _Load(Generic[K, V]):
+    """A load under way; whoever else wants one of its keys waits for it and reads `found` or `error`."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    found: Mapping[K, V] = field(default_factory=dict)
+    error: Exception | None = field(default_factory=lambda: LoadLost("The load was broken off."))
+
+
+class L1Cache(Generic[K, V]):
+    """Values by key, loaded in batches by `load_many`, which leaves out keys that do not exist.
+
+    * A value is given out for `ttl_s` seconds after its load began, the absence of a key for `absent_ttl_s`.
+    * While loading fails, the last value is given out for up to `stale_s` seconds more, and the source is asked only
+      every `retry_s`. A key never loaded raises the source's error.
+    * Concurrent readers of a key cause one load. A load takes along up to `batch_size` other keys whose time is over
+      and which were read since they were loaded, so that a wide set of hot keys costs few round trips; 0 where a
+      load of several keys costs as much as one of each.
+    * At most `size` keys are kept, the least recently read go first.
+
+    Safe for threads and greenlets. Costs no work in the background.
+    """
+
+    def __init__(
+        self,
+        load_many: Callable[[Collection[K]], Mapping[K, V]],
+        *,
+        ttl_s: float | Callable[[], float],
+        size: int,
+        absent_ttl_s: float = 1.0,
+        stale_s: float = 3600.0,
+        retry_s: float = 1.0,
+        batch_size: int = 200,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load_many = load_many
+        self._ttl_s: Callable[[], float] = ttl_s if callable(ttl_s) else lambda: ttl_s
+        self._absent_ttl_s = absent_ttl_s
+        self._stale_s = stale_s
+        self._retry_s = retry_s
+        self._batch_size = batch_size
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: LRUCache[K, _Entry[V]] = LRUCache(size)
+        self._loads: dict[K, _Load[K, V]] = {}
+        # Keys in the order of their loads, hence nearly of their expiry.
+        self._loaded: deque[tuple[float, K]] = deque()
+        self._is_failing = False
+
+    def get(self, key: K) -> V | None:
+        """Return the key's value, or None if there is none; raises what `load_many` raises."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and self._clock() < entry.fresh_until:
+                entry.was_read = True
+                return entry.value
+        return self.get_many((key,)).get(key)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the values of the keys that exist; raises what `load_many` raises."""
+        values: dict[K, V] = {}
+        missing: list[K] = []
+        waits: dict[K, _Load[K, V]] = {}
+        with self._lock:
+            now = self._clock()
+            for key in keys:
+                entry = self._entries.get(key)
+                load = self._loads.get(key)
+                if entry is not None and (
+                    now < entry.fresh_until or (load is not None and self._is_failing and now < entry.usable_until)
+                ):
+                    entry.was_read = True
+                    if entry.value is not None:
+                        values[key] = entry.value
+                elif load is not None:
+                    waits[key] = load
+                else:
+                    missing.append(key)
+            mine: _Load[K, V] = _Load()
+            batch = list(dict.fromkeys(missing))
+            if batch:
+                batch += self._expired_keys(now, without=set(batch))
+                self._loads |= dict.fromkeys(batch, mine)
+        if batch:
+            self._load(batch, mine)
+            self._collect(missing, mine, into=values)
+        for key, load in waits.items():
+            if not load.done.wait(_WAIT_S):
+                raise LoadLost(f"Loading {key!r} took longer than {_WAIT_S} s.")
+            self._collect([key], load, into=values)
+        return values
+
+    def discard(self, keys: Iterable[K]) -> None:
+        """Forget the keys in this process, since they were changed."""
+        with self._lock:
+            for key in keys:
+                self._entries.pop(key, None)
+                self._loads.pop(key, None)  # a load that began before the change must not bring back the old value
+
+    def clear(self) -> None:
+        """Forget everything in this process."""
+        with self._lock:
+            self._entries.clear()
+            self._loads.clear()
+            self._loaded.clear()
+            self._is_failing = False
+
+    def _expired_keys(self, now: float, *, without: set[K]) -> list[K]:
+        """Return keys worth loading along: over their time, read since their load, not being loaded."""
+        keys: list[K] = []
+        while self._loaded and self._loaded[0][0] <= now and len(keys) < self._batch_size:
+            fresh_until, key = self._loaded.popleft()
+            entry = self._entries.get(key)
+            if (
+                entry is not None
+                and entry.fresh_until == fresh_until
+                and entry.was_read
+                and key not in without
+                and key not in self._loads
+            ):
+                keys.append(key)
+        return keys
+
+    def _load(self, keys: list[K], load: _Load[K, V]) -> None:
+        began_at = self._clock()
+        try:
+            load.found = self._load_many(keys)
+            load.error = None
+            self._store(keys, load, began_at=began_at)
+        except Exception as error:  # noqa: BLE001 - every reader of these keys is told
+            load.error = error
+            self._keep_stale(keys)
+        finally:
+            with self._lock:
+                for key in keys:
+                    if self._loads.get(key) is load:
+                        del self._loads[key]
+            load.done.set()
+
+    def _store(self, keys: list[K], load: _Load[K, V], *, began_at: float) -> None:
+        ttl_s = self._ttl_s()
+        with self._lock:
+            self._is_failing = False
+            for key in keys:
+                if self._loads.get(key) is not load:
+                    continue  # discarded meanwhile: it may be an old value
+                value = load.found.get(key)
+                fresh_until = began_at + (ttl_s if value is not None else self._absent_ttl_s)
+                self._entries[key] = _Entry(value, fresh_until, fresh_until + self._stale_s)
+                self._note_expiry(fresh_until, key)
+
+    def _keep_stale(self, keys: list[K]) -> None:
+        with self._lock:
+            self._is_failing = True
+            now = self._clock()
+            for key in keys:
+                entry = self._entries.get(key)
+                if entry is not None and now < entry.usable_until:
+                    entry.fresh_until = min(now + self._retry_s, entry.usable_until)
+                    self._note_expiry(entry.fresh_until, key)
+
+    def _note_expiry(self, fresh_until: float, key: K) -> None:
+        if self._batch_size:
+            self._loaded.append((fresh_until, key))
+
+    def _collect(self, keys: Iterable[K], load: _Load[K, V], *, into: dict[K, V]) -> None:
+        """Take the keys from an ended load; if it failed, from what is kept, and raise its error where nothing is."""
+        if load.error is None:
+            into.update((key, load.found[key]) for key in keys if key in load.found)
+            return
+        with self._lock:
+            now = self._clock()
+            for key in keys:
+                entry = self._entries.get(key)
+                if entry is None or now >= entry.usable_until:
+                    raise load.error
+                entry.was_read = True
+                if entry.value is not None:
+                    into[key] = entry.value
