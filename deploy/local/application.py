@@ -21,6 +21,9 @@ _READY_TIMEOUT_S = 120
 _PREPARE_TIMEOUT_S = 600
 # A program that has been started so often without staying is broken, not slow.
 _MAX_STARTS = 4
+# A program that cannot start ends within its first seconds, once it has read its code and settings.
+_STAYED_S = 4
+_STAYED_AFTER_RESTART_S = 10
 
 _CODE_FOLDERS = ("apps", "config", "deploy", "infra")
 
@@ -122,11 +125,15 @@ def _wait_until_ready(instance: Instance, supervisor: Supervisor) -> None:
             for port in program.ports
             if processes.port_is_free(instance.ports[port])
         ]
+        for state in states.values():
+            seen_process_ids[state.name].add(state.process_id)
+            restarted = len(seen_process_ids[state.name] - {0}) > 1
+            if state.state == "RUNNING" and state.uptime_s < (_STAYED_AFTER_RESTART_S if restarted else _STAYED_S):
+                waiting_for.append(f"{state.name} to stay up")
         status = _ready_status(instance)
         if not waiting_for and status == "ok":
             return
         for state in states.values():
-            seen_process_ids[state.name].add(state.process_id)
             if len(seen_process_ids[state.name] - {0}) >= _MAX_STARTS:
                 raise StackError(
                     f"{state.name} does not stay up; the end of its log:\n{_tail_of(instance, state.name)}"
