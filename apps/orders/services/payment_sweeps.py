@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from apps.orders.services.payment import record_payment_outcome, record_refund_outcome
 from apps.orders.types import SweepReport
 from apps.payments import services as payments
-from apps.payments.errors import ProviderRefused, UnknownAtProvider
+from apps.payments.errors import PaymentNotFound, ProviderRefused, UnknownAtProvider
 from apps.payments.selectors import get_attempt, get_refund
 from apps.payments.types import OPEN_REFUNDS, AttemptStatus, PaymentOutcome, RefundOutcome, RefundStatus
 from infra.errors import DomainError
@@ -103,7 +103,7 @@ def _drive(follow_up: FollowUp, *, now: datetime) -> str:
         return "settled"
     attempt = get_attempt(refund.order_id, refund.attempt_n)
     if attempt is None:
-        raise LookupError(f"{refund.refund_id} is of an attempt that is not there")
+        raise PaymentNotFound(f"{refund.refund_id} is of an attempt that is not there.")
     try:
         outcome = payments.execute_refund(refund, provider=attempt.provider)
     except ProviderRefused:

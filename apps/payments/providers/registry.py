@@ -5,6 +5,7 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from apps.payments.errors import ProviderUnavailable
 from apps.payments.providers.base import Provider
 
 
@@ -21,10 +22,10 @@ def find_provider(name: str) -> Provider | None:
 
 
 def get_provider(name: str) -> Provider:
-    """Return the provider of an attempt that exists. Raises LookupError when it is not configured any more."""
+    """Return the provider of an attempt that exists. Raises ProviderUnavailable if it is not configured any more."""
     provider = find_provider(name)
     if provider is None:
-        raise LookupError(f"PAYMENT_PROVIDERS has no {name!r}, and there are attempts with it.")
+        raise ProviderUnavailable(f"PAYMENT_PROVIDERS has no {name!r}, and there are attempts with it.")
     return provider
 
 

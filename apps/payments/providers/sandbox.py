@@ -22,12 +22,16 @@ from apps.payments.errors import (
     UnknownAtProvider,
 )
 from apps.payments.types import CallbackNotice, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+from infra.resilience.breaker import Breaker, CircuitOpen
 
 SIGNATURE_HEADER: Final = "Sandbox-Signature"
 _SIGNATURE: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
 _EVENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ACCOUNT: Final = re.compile(r"[\x21-\x7e]{1,64}")
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")
+# While the provider is down, requests fail at once instead of after their time limit; it is tried every few seconds.
+_BREAKER_FAILURES: Final = 5
+_BREAKER_RESET_S: Final = 2.0
 _CENT: Final = Decimal("0.01")
 
 
@@ -51,6 +55,9 @@ class SandboxProvider:
         self._secret = secret.encode()
         self._timeout = (connect_timeout_s, read_timeout_s)
         self._max_age_s = max_age_s
+        self._breaker = Breaker(
+            f"payment provider {name}", failure_threshold=_BREAKER_FAILURES, reset_after_s=_BREAKER_RESET_S
+        )
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy of the machine stands between us and the provider
         self._session.mount("http", HTTPAdapter(pool_connections=1, pool_maxsize=64))
@@ -139,6 +146,18 @@ class SandboxProvider:
             raise ProviderUnavailable("The payment provider's answer is not understood.") from error
 
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Call the provider through the breaker; a refusal is an answer, so only silence and 5xx open it."""
+        try:
+            status, answer = self._breaker.call(self._exchange, method, path, body)
+        except CircuitOpen as error:
+            raise ProviderUnavailable("The payment provider has not answered for a while.") from error
+        if status == 404:
+            raise UnknownAtProvider(str(answer))
+        if status >= 300:
+            raise ProviderRefused(str(answer))
+        return answer
+
+    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, Any]:
         try:
             response = self._session.request(
                 method, self._url + path, json=body, timeout=self._timeout, allow_redirects=False
@@ -148,13 +167,9 @@ class SandboxProvider:
             raise ProviderTimeout("The payment provider did not answer in time.") from error
         except requests.RequestException as error:  # an answer that is not JSON, too
             raise ProviderUnavailable("The payment provider cannot be reached.") from error
-        if response.status_code == 404:
-            raise UnknownAtProvider(str(answer))
         if response.status_code in (401, 429) or response.status_code >= 500:
             raise ProviderUnavailable(f"The payment provider answered {response.status_code}.")
-        if response.status_code >= 300:
-            raise ProviderRefused(str(answer))
-        return answer
+        return response.status_code, answer
 
 
 def _amount_text(amount: Decimal) -> str:

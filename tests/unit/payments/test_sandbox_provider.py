@@ -179,6 +179,31 @@ def test_an_answer_that_does_not_come_is_a_timeout(provider, monkeypatch):
         provider.fetch_payment("pay_1_1")
 
 
+def test_a_provider_that_is_down_is_left_alone_for_a_while(provider, monkeypatch):
+    # given a provider that did not answer five times in a row
+    calls = []
+
+    def hang(*args, **kwargs):
+        calls.append(args)
+        raise requests.ConnectTimeout
+
+    monkeypatch.setattr(provider._session, "request", hang)
+    for _ in range(5):
+        with pytest.raises(ProviderTimeout):
+            provider.fetch_payment("pay_1_1")
+    # then the next call fails at once, without the network
+    with pytest.raises(ProviderUnavailable):
+        provider.fetch_payment("pay_1_1")
+    assert len(calls) == 5
+
+
+def test_refusals_do_not_count_as_silence(provider, monkeypatch):
+    answer(monkeypatch, provider, 409, b"{}")
+    for _ in range(20):
+        with pytest.raises(ProviderRefused):
+            provider.create_payment(ORDER)
+
+
 def answer(monkeypatch, provider, status, body):
     response = requests.Response()
     response.status_code, response._content = status, body
