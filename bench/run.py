@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import django
 import requests
@@ -331,11 +332,11 @@ def audit_findings() -> int:
         raise SystemExit(f"the audit gave no result:\n{done.stdout}{done.stderr}") from error
 
 
-def products() -> list[dict[str, object]]:
+def products() -> list[dict[str, Any]]:
     """Return all products through the API."""
 
-    found: list[dict[str, object]] = []
-    query: dict[str, object] = {"limit": 100}
+    found: list[dict[str, Any]] = []
+    query = {"limit": "100"}
     while True:
         answer = requests.get(f"{settings.INTERNAL_URL}/api/v1/products", params=query, timeout=10).json()
         found += answer["results"]

@@ -3,8 +3,9 @@
 Every layer raises a `DomainError`; one place renders it (`infra.api.problems`). A code belongs to one HTTP status.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -116,7 +117,7 @@ class FieldError:
     field: str
     code: str
     detail: str
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Return the member of the problem's `errors` list."""
@@ -139,7 +140,7 @@ class DomainError(Exception):
         errors: Sequence[FieldError] = (),
         retry_after_s: int | None = None,
     ) -> None:
-        super().__init__(detail or self.code)
+        super().__init__(detail or self.code.value)
         self.detail = detail
         self.errors = tuple(errors)
         self.retry_after_s = retry_after_s if retry_after_s is not None else DEFAULT_RETRY_AFTER_S.get(self.code)

@@ -140,6 +140,15 @@ def recent_orders(
     return Page(rows=found, next_key=None)
 
 
+def count_orders(month: Month) -> int:
+    """Return how many real orders of a month all shards hold."""
+    return sum(
+        Order.objects.in_month(alias, month).filter(kind=OrderKind.REAL).count()
+        for alias in shard_aliases()
+        if month in existing_months(alias)
+    )
+
+
 def find_summary(order_id: int) -> OrderSummary | None:
     """Return one order for the staff, by its number."""
     order = find_order(order_id)

@@ -20,7 +20,7 @@ class StrictJSONParser(BaseParser):
         stream: IO[bytes],
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
-    ) -> object:
+    ) -> Any:
         """Return the decoded body; raises BadRequest or PayloadTooLarge. An empty body is `{}`."""
         limit = settings.MAX_BODY_BYTES
         raw = stream.read(limit + 1)

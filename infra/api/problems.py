@@ -149,7 +149,7 @@ def _from_drf(exc: drf.APIException) -> DomainError:
     if isinstance(exc, drf.UnsupportedMediaType):
         return UnsupportedMediaType("Send the body as application/json.")
     if isinstance(exc, drf.Throttled):
-        return RateLimited("Too many requests.", retry_after_s=int(exc.wait or 1))
+        return RateLimited("Too many requests.", retry_after_s=1)
     if isinstance(exc, drf.NotAcceptable):
         return BadRequest("Answers are application/json only.")
     _log.error("unexpected API error", exc_info=exc)

@@ -29,7 +29,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         if not isinstance(data, Mapping):
             return super().to_internal_value(data)  # fails with `invalid`
         unknown = {
-            str(name): [serializers.ErrorDetail(self.error_messages["unknown"], code="unknown_field")]
+            str(name): [serializers.ErrorDetail(str(self.error_messages["unknown"]), code="unknown_field")]
             for name in data
             if name not in self.fields
         }

@@ -25,6 +25,8 @@ class RequestScopeMiddleware:
             match = request.resolver_match
             route = match.route if match is not None else "unrouted"
             response.headers["X-Request-Id"] = scope.request_id
+            if not response.streaming and "Content-Length" not in response.headers:
+                response.headers["Content-Length"] = str(len(response.content))
             method = request.method if request.method in _METHODS else "OTHER"
             REQUESTS.labels(method, route, str(response.status_code)).inc()
             REQUEST_SECONDS.labels(route).observe(time.perf_counter() - started_s)
