@@ -12,6 +12,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # A task that was taken and not acknowledged for this long (its worker was killed) is given to another worker. It is
     # longer than any task may run, so that none runs twice for being slow.
     "visibility_timeout": 60,
+    # Looked for every 5 s; kombu's own defaults come to once in 100 s.
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
     "socket_connect_timeout": 3.0,
     # Longer than the worker's blocking read of a second.
     "socket_timeout": 5.0,
@@ -74,5 +77,6 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("users.purge_expired", 27),
         _hourly("inventory.purge_reservations", 33),
         _hourly("payments.purge_callbacks", 39),
+        _hourly("inventory.purge_movements", 45),
     )
 }

@@ -65,7 +65,7 @@ def _read() -> Iterator[Metric]:
             depth.add_metric([alias], cursor.fetchone()[0])
             cursor.execute(
                 "SELECT TIMESTAMPDIFF(MICROSECOND, occurred_at, UTC_TIMESTAMP(6)) / 1000000 "
-                "FROM outbox_event WHERE sent_at IS NULL ORDER BY id LIMIT 1"
+                "FROM outbox_event FORCE INDEX (outbox_event_sent) WHERE sent_at IS NULL ORDER BY id LIMIT 1"
             )
             oldest = cursor.fetchone()
             age.add_metric([alias], max(float(oldest[0]), 0.0) if oldest else 0.0)

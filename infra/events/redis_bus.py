@@ -30,6 +30,7 @@ from infra.events.envelope import PARTITION_COUNT, BadEnvelope, decode
 logger = logging.getLogger(__name__)
 
 _SCRIPTS: Final = {path.stem: path.read_text() for path in (Path(__file__).parent / "scripts").glob("*.lua")}
+_Argument = str | int | bytes
 _PENDING_FROM_START: Final = "0-0"
 
 
@@ -50,7 +51,7 @@ class _Server:
         self.prefix = f"{settings.EVENT_BUS_PREFIX}:events:"
         self.stream_prefix = f"{self.prefix}stream:"
 
-    def run(self, script: str, *, keys: Sequence[str] = (), args: Sequence[object] = ()) -> Any:
+    def run(self, script: str, *, keys: Sequence[str] = (), args: Sequence[_Argument] = ()) -> Any:
         """Run a script. Raises BusUnavailable."""
         try:
             return self._scripts[script](keys=list(keys), args=list(args))
@@ -86,7 +87,7 @@ class RedisPublisher:
 
     def publish(self, feed: Feed, batch: Sequence[Outgoing]) -> None:
         """Publish a batch in order, wholly or not at all."""
-        args: list[object] = [
+        args: list[_Argument] = [
             feed.token,
             feed.epoch,
             feed.batch_number,
@@ -162,7 +163,7 @@ class RedisGroupReader:
         if not asked or self._in_doubt:
             return []
         self._turn = (self._turn + 1) % len(asked)
-        args: list[object] = [
+        args: list[_Argument] = [
             self._consumer,
             self._server.stream_prefix,
             self._group,
@@ -222,7 +223,7 @@ class RedisGroupReader:
         finally:
             self._server.close()
 
-    def _run(self, script: str, *, keys: Sequence[str], args: Sequence[object]) -> Any:
+    def _run(self, script: str, *, keys: Sequence[str], args: Sequence[_Argument]) -> Any:
         try:
             return self._server.run(script, keys=keys, args=args)
         except BusUnavailable:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from django.db import connections
@@ -69,10 +69,8 @@ def new_event_ids(count: int, now: datetime) -> list[str]:
     ]
 
 
-def _parameters(
-    drafts: Sequence[EventDraft], event_ids: Sequence[str], occurred_at: object, headers: str
-) -> list[object]:
-    parameters: list[object] = []
+def _parameters(drafts: Sequence[EventDraft], event_ids: Sequence[str], occurred_at: Any, headers: str) -> list[Any]:
+    parameters: list[Any] = []
     for event_id, draft in zip(event_ids, drafts, strict=False):
         parameters += (
             event_id,

@@ -3,7 +3,9 @@
 Real processes, killed with -9 by their ids, over both shards and a Redis of the test's own.
 """
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from tests.factories.events import (
     orders_on_both_shards,
     wait_until,
 )
-from tests.factories.processes import Processes, RedisServer
+from tests.factories.processes import Processes, RedisServer, children_of
 
 pytestmark = pytest.mark.usefixtures("clean_tables")
 MANAGE = "manage.py"
@@ -200,6 +202,34 @@ def test_kills_of_worker_beat_and_broker_leave_each_task_done_once(processes, du
     time.sleep(1)
     assert set(_celery_effects(orders).values()) == {1}
     assert not FollowUpRow.objects.using("shard_0").filter(kind="celery_test").exists()
+
+
+def test_a_task_whose_process_dies_in_the_middle_is_given_again_without_beat(processes):
+    """Late acknowledgement: a dead child's task comes back at once, a dead worker's after the visibility time."""
+    celery = ("-m", "celery", "-A", "tests.factories.event_celery")
+
+    def start_worker():
+        processes.start("worker", *celery, "worker", "--concurrency", "1", "--without-gossip", "--without-mingle")
+
+    def owe_and_send():
+        orders = orders_on_both_shards(30)
+        for order in orders:
+            _owe(order)
+        processes.start("call", *celery, "call", "tests.drain")
+        wait_until(lambda: sum(_celery_effects(orders).values()) > 0, what="the task is in its middle")
+        assert sum(_celery_effects(orders).values()) < len(orders)
+        return orders
+
+    start_worker()
+    orders = owe_and_send()
+    [child] = children_of(processes.pid("worker"))
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: set(_celery_effects(orders).values()) == {1}, what="the child's task is done")
+
+    orders = owe_and_send()
+    processes.kill("worker")
+    start_worker()
+    wait_until(lambda: set(_celery_effects(orders).values()) == {1}, what="the worker's task is done")
 
 
 @pytest.mark.parametrize(("guarded", "effects"), [(True, 1), (False, 2)])

@@ -31,5 +31,5 @@ def _drain_shard(alias: str) -> int:
         with place_of_slot(follow_up.slot).atomic():
             if done(follow_up):
                 log_effect(follow_up, group="celery")
-            time.sleep(0.01)
+            time.sleep(0.03)
     return len(follow_ups)

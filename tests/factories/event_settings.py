@@ -1,6 +1,6 @@
 """Settings of the processes that event tests start: the mechanisms alone, quick leases, test-only subscriptions."""
 
-from config.settings import *
+from config.settings import *  # noqa: F403
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
@@ -17,5 +17,9 @@ EVENT_BATCH = 20
 RELAY_BATCH = 20
 SHARD_PAUSE_S = 0.5
 
-CELERY_BROKER_TRANSPORT_OPTIONS = {**CELERY_BROKER_TRANSPORT_OPTIONS, "visibility_timeout": 2}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    **CELERY_BROKER_TRANSPORT_OPTIONS,  # noqa: F405
+    "visibility_timeout": 2,
+    "unacked_restore_interval": 1,
+}
 CELERY_BEAT_SCHEDULE = {"tests.drain": {"task": "tests.drain", "schedule": 0.5, "options": {"expires": 0.5}}}

@@ -50,6 +50,11 @@ class RedisServer:
         self.client.flushall()
 
 
+def children_of(process_id: int) -> list[int]:
+    """Return the ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
+
+
 class Processes:
     """Commands of the project against the test databases and a Redis of the test's own."""
 
@@ -93,6 +98,10 @@ class Processes:
         process = self._running.pop(name)
         process.terminate()
         return process.wait(timeout_s)
+
+    def pid(self, name: str) -> int:
+        """Return the id of a process."""
+        return self._running[name].pid
 
     def output(self, name: str) -> str:
         """Return what the processes of a name have written."""

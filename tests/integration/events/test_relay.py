@@ -282,3 +282,25 @@ def test_a_relay_that_stops_gives_its_lease_up(reader):
     thread.join()
 
     assert _relay().turn() is not None
+
+
+def test_looking_for_unsent_events_does_not_walk_over_the_sent_ones():
+    order = order_on("shard_0")
+    for start in range(1, 1001, 200):
+        with transaction.atomic(using="shard_0"):
+            append("shard_0", *(draft(order, start + at) for at in range(200)), now=datetime.now(UTC))
+    OutboxEvent.objects.using("shard_0").update(sent_at=datetime.now(UTC))
+    append_versions(order, [1001])
+    relay = _relay()
+    _run_dry(relay)
+
+    before = _rows_read("shard_0")
+    relay._next_rows(relay._state)
+
+    assert _rows_read("shard_0") - before < 200
+
+
+def _rows_read(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(value) for _, value in cursor.fetchall())

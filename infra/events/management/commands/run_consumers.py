@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import threading
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     help = "Consume events for all groups, or for the groups named."
     # A background process starts quickly and without the URLs.
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the groups."""

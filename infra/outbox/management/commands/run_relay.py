@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     help = "Publish the events of one database's outbox."
     # A background process starts quickly and without the URLs.
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the alias."""
