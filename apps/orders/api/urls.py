@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from apps.orders.api import views
+from apps.orders.api import payments, views
 
 urlpatterns = [
     path("orders", views.OrdersView.as_view()),
@@ -10,4 +10,9 @@ urlpatterns = [
     path("orders/<str:order_id>", views.OrderView.as_view()),
     path("orders/<str:order_id>/events", views.OrderEventsView.as_view()),
     path("orders/<str:order_id>/cancel", views.CancelOrderView.as_view()),
+    path("orders/<str:order_id>/payments", payments.PaymentsView.as_view()),
+    path("orders/<str:order_id>/payments/<str:payment_id>", payments.OnePaymentView.as_view()),
+    path("orders/<str:order_id>/refunds", payments.RefundsView.as_view()),
+    path("orders/<str:order_id>/refunds/<str:refund_id>", payments.OneRefundView.as_view()),
+    path("payments/callbacks/<str:provider>", payments.CallbackView.as_view()),
 ]
