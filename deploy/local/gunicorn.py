@@ -4,11 +4,16 @@ gunicorn reads the names of this module as its settings (https://docs.gunicorn.o
 here may import what uses sockets or locks: the master would hold them before gevent has made them cooperative.
 """
 
+import ctypes
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def _address(variable: str) -> str:
@@ -50,6 +55,15 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 def on_starting(server: Any) -> None:
     """Before the first worker: forget live gauges of processes that a kill ended."""
     _forget_dead_gauges()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In a new worker: die with the master.
+
+    gunicorn's worker looks for its parent every second, but one that is busy or stopped would go on holding the port,
+    so that the next master could not listen for as long.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def child_exit(server: Any, worker: Any) -> None:
