@@ -31,7 +31,7 @@ MAX_URL_LENGTH: Final = 1990
 _NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,31}\Z"
 
 
-class StartPaymentRequestSerializer(StrictSerializer):
+class StartPaymentSerializer(StrictSerializer):
     """The body of POST /orders/{id}/payments."""
 
     provider = StrictCharField(max_length=32)
@@ -124,6 +124,7 @@ class PaymentsView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_payments_list",
         summary="List the attempts to pay an order, oldest first",
         parameters=[ORDER_ID],
         responses={200: PaymentListSerializer},
@@ -134,22 +135,23 @@ class PaymentsView(ApiView):
         return Response({"results": [payment_json(attempt) for attempt in attempts], "next": None})
 
     @extend_schema(
+        operation_id="orders_payments_start",
         summary="Start to pay an order",
         description="A new attempt supersedes an open one.",
         parameters=[ORDER_ID, IDEMPOTENCY_KEY, _LOCATION, REPLAYED],
-        request=StartPaymentRequestSerializer,
+        request=StartPaymentSerializer,
         responses={201: OpenApiResponse(PaymentSerializer, description="The attempt, as it was started.")},
     )
     def post(self, request: Request, order_id: str) -> Response:
         """Start an attempt, or return the one that this key has started."""
         key = read_key(request.headers, required=True)
-        serializer = StartPaymentRequestSerializer(data=request.data)
+        serializer = StartPaymentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         wanted = serializer.validated_data
         started = start_payment(
             PaymentRequest(
                 key=request_key(
-                    user_id=request.user.user_id,
+                    user_id=current_shopper(request).user_id,
                     method="POST",
                     path=request.path,
                     key=str(key),
@@ -176,6 +178,7 @@ class OnePaymentView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_payments_show",
         summary="Show an attempt to pay an order",
         parameters=[ORDER_ID, _PAYMENT_ID],
         responses={200: PaymentSerializer},
@@ -198,6 +201,7 @@ class RefundsView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_refunds_list",
         summary="List the refunds of an order, oldest first",
         parameters=[ORDER_ID],
         responses={200: RefundListSerializer},
@@ -214,7 +218,10 @@ class OneRefundView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
-        summary="Show a refund of an order", parameters=[ORDER_ID, _REFUND_ID], responses={200: RefundSerializer}
+        operation_id="orders_refunds_show",
+        summary="Show a refund of an order",
+        parameters=[ORDER_ID, _REFUND_ID],
+        responses={200: RefundSerializer},
     )
     def get(self, request: Request, order_id: str, refund_id: str) -> Response:
         """Return the refund."""
@@ -243,6 +250,7 @@ class CallbackView(ApiView):
         return super().perform_content_negotiation(request, force=True)
 
     @extend_schema(
+        operation_id="payments_callback",
         summary="Deliver a provider's callback",
         description="In the provider's own format, signed as the provider signs. Answered once it is stored durably.",
         parameters=[OpenApiParameter("provider", {"type": "string"}, OpenApiParameter.PATH)],
@@ -287,7 +295,7 @@ def refund_json(refund: RefundView) -> dict[str, object]:
         "status": str(refund.status),
         "amount": str(round_money(refund.amount, refund.currency)),
         "currency": refund.currency,
-        "items": [dict(item) for item in refund.items],
+        "items": [{"sku": item.sku, "quantity": item.quantity} for item in refund.items],
         "reason": refund.reason,
         "created_at": rfc3339(refund.created_at),
         "updated_at": rfc3339(refund.updated_at),
@@ -296,5 +304,5 @@ def refund_json(refund: RefundView) -> dict[str, object]:
 
 def _own_order_id(request: Request, order_id: str) -> int:
     """Return the id of the shopper's order in the path; raises OrderNotFound for everybody else's."""
-    order = get_order_row(user_id=request.user.user_id, order_id=parse_id(order_id, what="order"))
+    order = get_order_row(user_id=current_shopper(request).user_id, order_id=parse_id(order_id, what="order"))
     return int(order.id)

@@ -27,17 +27,17 @@ MAX_COUPONS: Final = 10
 MAX_POINTS: Final = 10**9
 
 
-class OrderItemRequestSerializer(StrictSerializer):
+class OrderItemSerializer(StrictSerializer):
     """One line of the request."""
 
     sku = StrictCharField(max_length=64, validators=[RegexValidator(SKU_PATTERN, code="invalid")])
     quantity = StrictIntegerField(min_value=1, max_value=settings.ORDER_MAX_QUANTITY)
 
 
-class PlaceOrderRequestSerializer(StrictSerializer):
+class PlaceOrderSerializer(StrictSerializer):
     """The body of POST /orders."""
 
-    items = OrderItemRequestSerializer(many=True, allow_empty=False, max_length=settings.ORDER_MAX_LINES)
+    items = serializers.ListField(child=OrderItemSerializer(), min_length=1, max_length=settings.ORDER_MAX_LINES)
     address_id = IdField()
     coupons = serializers.ListField(child=StrictCharField(max_length=64), max_length=MAX_COUPONS, required=False)
     points = StrictIntegerField(min_value=0, max_value=MAX_POINTS, required=False)
@@ -45,7 +45,7 @@ class PlaceOrderRequestSerializer(StrictSerializer):
     note = StrictCharField(max_length=MAX_NOTE_LENGTH, allow_blank=True, required=False)
 
 
-class CancelOrderRequestSerializer(StrictSerializer):
+class CancelOrderSerializer(StrictSerializer):
     """The body of POST /orders/{id}/cancel."""
 
     reason = StrictCharField(max_length=MAX_REASON_LENGTH, allow_blank=True, required=False)

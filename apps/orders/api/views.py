@@ -11,13 +11,13 @@ from rest_framework.response import Response
 from apps.orders import selectors
 from apps.orders.api.rendering import order_event_json, order_json
 from apps.orders.api.serializers import (
-    CancelOrderRequestSerializer,
+    CancelOrderSerializer,
     OrderEventListSerializer,
     OrderListQuery,
     OrderPageSerializer,
     OrderSearchQuery,
     OrderSerializer,
-    PlaceOrderRequestSerializer,
+    PlaceOrderSerializer,
 )
 from apps.orders.domain import OrderStatus
 from apps.orders.services.cancellation import cancel_order
@@ -72,6 +72,7 @@ class OrdersView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_list",
         summary="List one's orders, newest first",
         parameters=_LIST_PARAMETERS,
         responses={200: OrderPageSerializer},
@@ -81,15 +82,16 @@ class OrdersView(ApiView):
         return _page(request, OrderListQuery.read(request.query_params))
 
     @extend_schema(
+        operation_id="orders_place",
         summary="Place an order",
         parameters=[IDEMPOTENCY_KEY, _LOCATION, REPLAYED],
-        request=PlaceOrderRequestSerializer,
+        request=PlaceOrderSerializer,
         responses={201: OpenApiResponse(OrderSerializer, description="The order, as it was placed.")},
     )
     def post(self, request: Request) -> Response:
         """Place an order, or return the one that this key has placed."""
         key = read_key(request.headers, required=True)
-        serializer = PlaceOrderRequestSerializer(data=request.data)
+        serializer = PlaceOrderSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         wanted = serializer.validated_data
         placed = place_order(
@@ -123,6 +125,7 @@ class OrderSearchView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_search",
         summary="Search one's orders by product text, number and city",
         parameters=[
             OpenApiParameter("q", {"type": "string", "minLength": 1, "maxLength": 100}, required=True),
@@ -140,7 +143,9 @@ class OrderView(ApiView):
 
     permission_classes = [IsShopper]
 
-    @extend_schema(summary="Show an order", parameters=[ORDER_ID], responses={200: OrderSerializer})
+    @extend_schema(
+        operation_id="orders_show", summary="Show an order", parameters=[ORDER_ID], responses={200: OrderSerializer}
+    )
     def get(self, request: Request, order_id: str) -> Response:
         """Return the order."""
         order = selectors.get_order(user_id=request.user.user_id, order_id=parse_id(order_id, what="order"))
@@ -153,6 +158,7 @@ class OrderEventsView(ApiView):
     permission_classes = [IsShopper]
 
     @extend_schema(
+        operation_id="orders_events",
         summary="List what has happened to an order, oldest first",
         parameters=[ORDER_ID],
         responses={200: OrderEventListSerializer},
@@ -165,9 +171,10 @@ class OrderEventsView(ApiView):
 
 @extend_schema_view(
     post=extend_schema(
+        operation_id="orders_cancel",
         summary="Cancel an order",
         parameters=[ORDER_ID, OPTIONAL_IDEMPOTENCY_KEY, REPLAYED],
-        request=CancelOrderRequestSerializer,
+        request=CancelOrderSerializer,
         responses={200: OpenApiResponse(OrderSerializer, description="The order, cancelled or being refunded.")},
     )
 )
@@ -178,7 +185,7 @@ class CancelOrderView(IdempotentMixin, ApiView):
 
     def post_once(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Cancel the order, or return it if it has been."""
-        serializer = CancelOrderRequestSerializer(data=request.data)
+        serializer = CancelOrderSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         order = cancel_order(
             user_id=request.user.user_id,
