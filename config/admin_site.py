@@ -6,7 +6,8 @@ from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path, reverse
 from django_otp.admin import OTPAdminSite
 
-from apps.orders.staff.urls import PAGES
+from apps.orders.staff.urls import PAGES as ORDER_PAGES
+from apps.users.staff.urls import PAGES as CUSTOMER_PAGES
 
 
 class FloodgateAdminSite(OTPAdminSite):
@@ -22,7 +23,7 @@ class FloodgateAdminSite(OTPAdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Return the pages over the shards before the model pages."""
         pages: list[URLPattern | URLResolver] = [
-            path(address, self.admin_view(view), name=name) for address, view, name in PAGES
+            path(address, self.admin_view(view), name=name) for address, view, name in (*ORDER_PAGES, *CUSTOMER_PAGES)
         ]
         return pages + list(super().get_urls())
 
@@ -31,9 +32,9 @@ class FloodgateAdminSite(OTPAdminSite):
         apps = list(super().get_app_list(request, app_label))
         if app_label is not None:
             return apps
-        links = {"Orders": "admin:orders-list", "Queues": "admin:queues"}
+        links = {"Orders": "admin:orders-list", "Customers": "admin:customers", "Queues": "admin:queues"}
         shards = {
-            "name": "Orders across shards",
+            "name": "Across shards",
             "app_label": "shards",
             "app_url": reverse("admin:orders-list"),
             "has_module_perms": True,

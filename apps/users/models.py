@@ -52,6 +52,7 @@ class Customer(ShardedModel):
     class Meta:
         db_table = "users_customer"
         indexes = [models.Index(fields=["state", "registered_at"], name="users_customer_state")]
+        permissions = [("block_customer", "Can block and unblock customers")]
 
     @property
     def may_log_in(self) -> bool:

@@ -18,6 +18,9 @@ JWT_KEYS = env.keyed_secrets("FLOODGATE_JWT_KEYS")
 # Secrets, separated by commas: the first derives refresh tokens, all verify.
 REFRESH_KEYS = env.text_list("FLOODGATE_REFRESH_KEY")
 
+# Shown by authenticator apps beside the staff account.
+OTP_TOTP_ISSUER = "Floodgate"
+
 TOKEN_ISSUER = "floodgate"
 TOKEN_AUDIENCE = "floodgate-api"
 ACCESS_TOKEN_LIFETIME_S = 600

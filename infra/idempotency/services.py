@@ -10,6 +10,7 @@ from typing import Final
 
 from django.db import IntegrityError, connections
 
+from infra.crypto.cipher import decrypt_text, encrypt_text
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken
 from infra.idempotency.types import RequestKey, StoredAnswer
 from infra.mysql.retry import is_duplicate_key
@@ -45,7 +46,7 @@ def find_answers(alias: str, keys: Sequence[RequestKey]) -> Mapping[RequestKey, 
     for user_id, digest, body_digest, resource_id, status, body, location in rows:
         key = by_identity[(user_id, bytes(digest))]
         if bytes(body_digest) == key.body_digest:
-            answers[key] = StoredAnswer(resource_id, status, None if body is None else bytes(body), location)
+            answers[key] = StoredAnswer(resource_id, status, _open(body), location)
         else:
             answers[key] = IdempotencyKeyReused(_REUSED)
     return answers
@@ -82,12 +83,12 @@ def remember_many(alias: str, entries: Iterable[tuple[RequestKey, str]], *, now:
 
 
 def complete(place: Place, key: RequestKey, *, status: int, body: bytes, location: str = "") -> None:
-    """Store the answer beside a key that this transaction has claimed."""
+    """Store the answer, encrypted, beside a key that this transaction has claimed."""
     with connections[place.alias].cursor() as cursor:
         cursor.execute(
             "UPDATE idempotency_key SET status = %s, body = %s, location = %s"
             " WHERE slot = %s AND user_id = %s AND digest = %s",
-            [status, body, location, place.slot, key.user_id, key.digest],
+            [status, _seal(body), location, place.slot, key.user_id, key.digest],
         )
 
 
@@ -117,3 +118,14 @@ def purge_old_keys(
             break
         time.sleep(pause_s)
     return deleted_count
+
+
+def _seal(body: bytes) -> bytes:
+    """Return an answer as it is stored: it may hold an address."""
+    return encrypt_text(body.decode()).encode() if body else b""
+
+
+def _open(stored: bytes | None) -> bytes | None:
+    if stored is None:
+        return None
+    return decrypt_text(bytes(stored).decode()).encode() if stored else b""

@@ -151,6 +151,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "users_customer",
+                "permissions": [("block_customer", "Can block and unblock customers")],
                 "indexes": [models.Index(fields=["state", "registered_at"], name="users_customer_state")],
             },
         ),

@@ -1,18 +1,23 @@
 """Shoppers for load tests: thousands a second, over all shards, each with a session and an address."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.conf import settings
+from django.db import connections
 
 from apps.users.access_tokens import sign_access_token
 from apps.users.errors import RefusedInProduction
-from apps.users.models import Address, Customer, CustomerState, Identity, IdentityState, Session
+from apps.users.models import DIRECTORY, CustomerState, IdentityState
 from apps.users.services.addresses import new_address_id
-from apps.users.services.sessions import new_session
+from apps.users.services.sessions import new_session_id
 from apps.users.types import AddressFields, BenchShopper
+from infra.crypto.fields import seal_json
 from infra.sharding.places import place_of_user, shard_atomic
+from infra.sharding.slots import slot_of_user
 from infra.sharding.workers import new_user_id
 
 _BATCH: Final = 1000
@@ -28,6 +33,30 @@ _ADDRESS: Final = AddressFields(
     postcode="E1 6AN",
 )
 
+# The client library joins rows into one statement only where every value is a placeholder.
+_INSERT_CUSTOMER: Final = (
+    "INSERT INTO users_customer (slot, user_id, state, version, password, username, email, phone, display_name,"
+    " locale, time_zone, registered_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_INSERT_SESSION: Final = (
+    "INSERT INTO users_session (slot, user_id, id, seed, generation, device, created_at, rotated_at, expires_at,"
+    " end_reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_INSERT_ADDRESS: Final = (
+    "INSERT INTO users_address (slot, user_id, id, country, details, created_at, updated_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+)
+_INSERT_IDENTITY: Final = "INSERT INTO users_identity (user_id, state, created_at) VALUES (%s, %s, %s)"
+
+
+@dataclass(frozen=True, slots=True)
+class _NewShopper:
+    user_id: int
+    slot: int
+    session_id: str
+    seed: bytes
+    address_id: int
+
 
 def make_bench_shoppers(count: int) -> Iterator[BenchShopper]:
     """Make shoppers and yield them as they are committed, batch by batch; they have no login and no password.
@@ -41,47 +70,56 @@ def make_bench_shoppers(count: int) -> Iterator[BenchShopper]:
 
 
 def _make_batch(count: int, now: datetime) -> Iterator[BenchShopper]:
-    customers: dict[str, list[Customer]] = {}
-    for _ in range(count):
-        user_id = new_user_id()
-        place = place_of_user(user_id)
-        customers.setdefault(place.alias, []).append(
-            Customer(slot=place.slot, user_id=user_id, state=CustomerState.LIVE, registered_at=now, updated_at=now)
-        )
-    sessions: list[Session] = []
-    addresses: list[Address] = []
-    for alias, members in customers.items():
-        own_sessions = [
-            new_session(slot=member.slot, user_id=member.user_id, device=_DEVICE, now=now) for member in members
-        ]
-        own_addresses = [_bench_address(member, now) for member in members]
-        with shard_atomic(alias, {member.slot for member in members}):
-            Customer.objects.using(alias).bulk_create(members)
-            Session.objects.using(alias).bulk_create(own_sessions)
-            Address.objects.using(alias).bulk_create(own_addresses)
-        sessions += own_sessions
-        addresses += own_addresses
-    Identity.objects.bulk_create(
-        Identity(user_id=session.user_id, state=IdentityState.LIVE, created_at=now) for session in sessions
-    )
-    for session, address in zip(sessions, addresses, strict=True):
+    batch = [_new_shopper(new_user_id()) for _ in range(count)]
+    sealed = seal_json(_ADDRESS.as_json())
+    by_alias: dict[str, list[_NewShopper]] = {}
+    for shopper in batch:
+        by_alias.setdefault(place_of_user(shopper.user_id).alias, []).append(shopper)
+    for alias, members in by_alias.items():
+        with shard_atomic(alias, {shopper.slot for shopper in members}):
+            _insert_on_shard(alias, members, sealed, now)
+    with connections[DIRECTORY].cursor() as cursor:
+        at = connections[DIRECTORY].ops.adapt_datetimefield_value(now)
+        cursor.executemany(_INSERT_IDENTITY, [(shopper.user_id, IdentityState.LIVE.value, at) for shopper in batch])
+    for shopper in batch:
         access = sign_access_token(
-            user_id=session.user_id,
-            session_id=session.id,
+            user_id=shopper.user_id,
+            session_id=shopper.session_id,
             now=now,
             lifetime_s=settings.BENCH_TOKEN_LIFETIME_S,
             exempt=True,
         )
-        yield BenchShopper(session.user_id, access, address.id)
+        yield BenchShopper(shopper.user_id, access, shopper.address_id)
 
 
-def _bench_address(member: Customer, now: datetime) -> Address:
-    return Address(
-        slot=member.slot,
-        user_id=member.user_id,
-        id=new_address_id(),
-        country=_ADDRESS.country,
-        details=_ADDRESS.as_json(),
-        created_at=now,
-        updated_at=now,
-    )
+def _new_shopper(user_id: int) -> _NewShopper:
+    return _NewShopper(user_id, slot_of_user(user_id), new_session_id(), secrets.token_bytes(16), new_address_id())
+
+
+def _insert_on_shard(alias: str, members: Sequence[_NewShopper], sealed: str, now: datetime) -> None:
+    """Write the rows of one shard; a multi-row INSERT a table, which the ORM does at a fifth of the speed."""
+    connection = connections[alias]
+    at = connection.ops.adapt_datetimefield_value(now)
+    until = connection.ops.adapt_datetimefield_value(now + timedelta(seconds=settings.REFRESH_TOKEN_LIFETIME_S))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT_CUSTOMER,
+            [
+                (shopper.slot, shopper.user_id, CustomerState.LIVE.value, 0, "", "", "", "", "", "en", "UTC", at, at)
+                for shopper in members
+            ],
+        )
+        cursor.executemany(
+            _INSERT_SESSION,
+            [
+                (shopper.slot, shopper.user_id, shopper.session_id, shopper.seed, 0, _DEVICE, at, at, until, "")
+                for shopper in members
+            ],
+        )
+        cursor.executemany(
+            _INSERT_ADDRESS,
+            [
+                (shopper.slot, shopper.user_id, shopper.address_id, _ADDRESS.country, sealed, at, at)
+                for shopper in members
+            ],
+        )

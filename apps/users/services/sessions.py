@@ -126,12 +126,17 @@ def end_all_sessions(place: Place, *, user_id: int, keep: str = "", reason: Sess
     return _end(place, user_id, sorted(live.values_list("id", flat=True)), reason, now)
 
 
+def new_session_id() -> str:
+    """Return 128 random bits in hex."""
+    return secrets.token_hex(_SESSION_ID_BYTES)
+
+
 def new_session(*, slot: int, user_id: int, device: str, now: datetime) -> Session:
     """Return a session that is not yet written."""
     return Session(
         slot=slot,
         user_id=user_id,
-        id=secrets.token_hex(_SESSION_ID_BYTES),
+        id=new_session_id(),
         seed=secrets.token_bytes(_SEED_BYTES),
         device=device[:_DEVICE_LENGTH],
         created_at=now,
