@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from apps.payments.domain import OPEN_ATTEMPTS, AttemptStatus, RefundStatus, payment_id, refund_id
 from apps.payments.models import Attempt, Callback, Refund
-from apps.payments.types import AttemptView, RefundView
+from apps.payments.types import AttemptView, RefundItem, RefundView
 from infra.sharding.ids import slot_of
 from infra.sharding.months import Month
 from infra.sharding.places import Place
@@ -109,7 +109,7 @@ def refund_view(row: Refund) -> RefundView:
         amount=Decimal(row.amount),
         currency=row.currency,
         reason=row.reason,
-        items=tuple(row.items),
+        items=tuple(RefundItem(**item) for item in row.items),
         unexpected=row.unexpected,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -1,6 +1,5 @@
 """Frozen values that cross the border of payments."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -32,6 +31,7 @@ __all__ = [
     "Reaction",
     "Reference",
     "RefundChange",
+    "RefundItem",
     "RefundOrder",
     "RefundOutcome",
     "RefundReaction",
@@ -166,6 +166,14 @@ class AttemptView:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundItem:
+    """So many of one SKU, given back."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
 class RefundView:
     """A refund as its shopper sees it, and what the use cases need of it."""
 
@@ -177,7 +185,7 @@ class RefundView:
     amount: Decimal
     currency: str
     reason: str
-    items: tuple[Mapping[str, object], ...]
+    items: tuple[RefundItem, ...]
     unexpected: bool
     created_at: datetime
     updated_at: datetime

@@ -22,6 +22,7 @@ from apps.payments.errors import PaymentNotFound
 from apps.payments.selectors import attempts_of, get_attempt, get_refund, refunds_of
 from apps.payments.services import parse_reference
 from apps.payments.types import AttemptStatus, AttemptView, RefundStatus, RefundView
+from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.serializers import StrictCharField, StrictSerializer
 from infra.api.views import ApiView, parse_id

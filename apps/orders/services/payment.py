@@ -331,7 +331,7 @@ def _note_refunded_quantities(place: Place, refund: RefundView) -> None:
     if not refund.items:
         lines.update(refunded_quantity=F("quantity"))
     for item in refund.items:
-        lines.filter(sku=item["sku"]).update(refunded_quantity=F("refunded_quantity") + item["quantity"])
+        lines.filter(sku=item.sku).update(refunded_quantity=F("refunded_quantity") + item.quantity)
 
 
 def _existing_order(order_id: int) -> Order:

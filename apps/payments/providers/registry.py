@@ -12,7 +12,7 @@ from apps.payments.providers.base import Provider
 @cache
 def _build(name: str) -> Provider:
     options = dict(settings.PAYMENT_PROVIDERS[name])
-    provider: Provider = import_string(options.pop("class"))(name=name, **options)
+    provider: Provider = import_string(str(options.pop("class")))(name=name, **options)
     return provider
 
 

@@ -108,7 +108,12 @@ class SandboxProvider:
             if not (_EVENT_ID.fullmatch(event_id) and _ACCOUNT.fullmatch(account) and isinstance(reference, str)):
                 raise CallbackMalformed("Event id, account or reference are not what they should be.")
             outcome: PaymentOutcome | RefundOutcome
-            outcome = {"payment": _payment_outcome, "refund": _refund_outcome}[subject](contents)
+            if subject == "payment":
+                outcome = _payment_outcome(contents)
+            elif subject == "refund":
+                outcome = _refund_outcome(contents)
+            else:
+                raise CallbackMalformed("The event is about neither a payment nor a refund.")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise CallbackMalformed("The body is not a callback of this provider.") from error
         return CallbackNotice(

@@ -1,6 +1,7 @@
 """Refunds, written inside the order's transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -18,7 +19,7 @@ from apps.payments.domain import (
 from apps.payments.errors import AttemptChanged, PaymentNotFound, RefundTooLarge
 from apps.payments.models import Refund
 from apps.payments.selectors import accepted_attempt, attempts_at, get_attempt, refund_view, refunds_at
-from apps.payments.types import RefundChange, RefundOutcome, RefundView
+from apps.payments.types import RefundChange, RefundItem, RefundOutcome, RefundView
 from infra.followups.services import schedule
 from infra.sharding.months import Month
 from infra.sharding.places import Place
@@ -34,7 +35,7 @@ def create_refund(
     attempt_n: int,
     amount: Decimal,
     reason: str,
-    items: Sequence[Mapping[str, object]] = (),
+    items: Sequence[RefundItem] = (),
     unexpected: bool = False,
     now: datetime,
 ) -> RefundView:
@@ -65,7 +66,7 @@ def create_refund(
         amount=amount,
         currency=attempt.currency,
         reason=reason[:255],
-        items=list(items),
+        items=[asdict(item) for item in items],
         unexpected=unexpected,
         created_at=now,
         updated_at=now,
@@ -76,7 +77,7 @@ def create_refund(
 
 
 def refund_order(
-    place: Place, *, order_id: int, reason: str, items: Sequence[Mapping[str, object]] = (), now: datetime
+    place: Place, *, order_id: int, reason: str, items: Sequence[RefundItem] = (), now: datetime
 ) -> RefundView:
     """Give back all that was captured for a paid order and is not on its way back yet.
 
