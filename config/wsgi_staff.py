@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings_staff")
+# Set, not defaulted: the environment of the stack names the public settings.
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings_staff"
 
 from django.core.wsgi import get_wsgi_application
 

@@ -142,7 +142,7 @@ class OutboxRelay:
                     )
         self._state = marked
         if refeed_after is None and state.refeed_after is not None:
-            logger.warning("%s: the bus has been fed again", self._alias)
+            logger.info("%s: the bus has all that the outbox holds", self._alias)
         metrics.PUBLISHED.labels(self._alias).inc(len(ids))
 
     def _begin_epoch(self, state: RelayState) -> None:

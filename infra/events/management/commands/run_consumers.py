@@ -1,5 +1,6 @@
 """Runs the consumers of the event bus, one thread a group."""
 
+import logging
 import os
 import secrets
 import socket
@@ -12,6 +13,8 @@ from infra.events.bus import event_bus
 from infra.events.consumers import Subscription, subscriptions
 from infra.events.runner import Consumer
 from infra.events.stopping import stopped_by_signals
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -33,12 +36,12 @@ class Command(BaseCommand):
             raise CommandError(f"No group {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}.")
         stopped = stopped_by_signals()
         threads = [
-            threading.Thread(target=_consumer(known[group], stopped).run, name=f"consume-{group}")
+            threading.Thread(target=_consumer(known[group], stopped).run, name=group)
             for group in options["group"] or sorted(known)
         ]
         for thread in threads:
             thread.start()
-        self.stderr.write(f"Consuming for {len(threads)} groups.")
+        logger.info("consuming for %s", ", ".join(thread.name for thread in threads))
         stopped.wait()
         for thread in threads:
             thread.join()
