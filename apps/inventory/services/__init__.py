@@ -1,6 +1,7 @@
 """Writes of inventory: reserving, closing of reservations, stocking, retention."""
 
 from apps.inventory.services.closing import confirm, release, restock, settle
+from apps.inventory.services.recounting import recount_reserved
 from apps.inventory.services.reserving import reserve
 from apps.inventory.services.retention import purge_closed_reservations, purge_movements
 from apps.inventory.services.stocking import MAX_UNITS, adjust, adjust_all, open_stock
@@ -13,6 +14,7 @@ __all__ = [
     "open_stock",
     "purge_closed_reservations",
     "purge_movements",
+    "recount_reserved",
     "release",
     "reserve",
     "restock",

@@ -1,0 +1,130 @@
+"""Payments against the states of their orders: one shard has all rows of an order, so a statement is a snapshot."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+
+from apps.orders.audit.findings import REFUND_BOUND_S, Finding
+from apps.orders.audit.reading import MAX_FINDINGS, MonthTables, fetch, months_of, utc
+from apps.orders.models import OrderKind
+from apps.payments.services import POLL, REFUND
+from apps.payments.types import OPEN_ATTEMPTS, OPEN_REFUNDS, RefundStatus
+from infra.followups.services import schedule
+from infra.sharding.places import place_of_order
+
+# Past orders that were imported were paid elsewhere and have no payments here.
+_OURS = f"o.kind = {OrderKind.REAL:d} AND o.source = ''"
+
+# Refunds for which no money of the attempt is set aside.
+_UNCLAIMED = frozenset({RefundStatus.REQUESTED, RefundStatus.REJECTED, RefundStatus.FAILED})
+
+
+def _words(statuses: frozenset[str]) -> str:
+    return ", ".join(f"'{status}'" for status in sorted(statuses))
+
+
+def money_agrees_with_the_order(alias: str, now: datetime) -> Iterator[Finding]:
+    """What was captured for an order and given back of it is what its payment status and totals say."""
+    for month in months_of(alias):
+        rows = fetch(alias, _money_statement(month))
+        for order_id, status, total, refunded_total, captured, refunded in rows:
+            yield Finding(
+                "payments",
+                alias,
+                f"order {order_id}",
+                f"{status}: total {total:f}, refunded {refunded_total:f}; "
+                f"payments captured {captured:f} and gave back {refunded:f}",
+            )
+
+
+def _money_statement(month: MonthTables) -> str:
+    captured, refunded = "COALESCE(a.captured, 0)", "COALESCE(r.refunded, 0)"
+    return (
+        f"SELECT o.id, o.payment_status, o.total, o.refunded_total, {captured}, {refunded} "
+        f"FROM {month.order} o "
+        "LEFT JOIN (SELECT slot, order_id, SUM(captured_amount) AS captured "
+        f"FROM {month.attempt} WHERE NOT unexpected GROUP BY slot, order_id) a "
+        "ON a.slot = o.slot AND a.order_id = o.id "
+        "LEFT JOIN (SELECT slot, order_id, SUM(amount) AS refunded "
+        f"FROM {month.refund} WHERE status = 'succeeded' AND NOT unexpected GROUP BY slot, order_id) r "
+        "ON r.slot = o.slot AND r.order_id = o.id "
+        f"WHERE {_OURS} AND NOT (o.refunded_total = {refunded} AND CASE o.payment_status "
+        f"WHEN 'paid' THEN {captured} = o.total AND {refunded} = 0 "
+        f"WHEN 'partially_refunded' THEN {captured} = o.total AND {refunded} > 0 AND {refunded} < {captured} "
+        f"WHEN 'refunded' THEN {captured} = o.total AND {refunded} = {captured} "
+        f"ELSE {captured} = 0 AND {refunded} = 0 END) LIMIT {MAX_FINDINGS}"
+    )
+
+
+def refunds_within_capture(alias: str, now: datetime) -> Iterator[Finding]:
+    """Each attempt's claimed refunds are its refunds, and money that came unexpectedly has one."""
+    for month in months_of(alias):
+        claimed = "COALESCE(r.claimed, 0)"
+        rows = fetch(
+            alias,
+            f"SELECT a.order_id, a.n, a.captured_amount, a.refund_claimed, {claimed}, a.unexpected "
+            f"FROM {month.attempt} a LEFT JOIN (SELECT slot, order_id, attempt_n, SUM(amount) AS claimed "
+            f"FROM {month.refund} WHERE status NOT IN ({_words(_UNCLAIMED)}) "
+            "GROUP BY slot, order_id, attempt_n) r "
+            "ON r.slot = a.slot AND r.order_id = a.order_id AND r.attempt_n = a.n "
+            f"WHERE a.refund_claimed < {claimed} OR a.refund_claimed > a.captured_amount "
+            f"OR (a.unexpected AND a.refund_claimed < a.captured_amount) LIMIT {MAX_FINDINGS}",
+        )
+        for order_id, n, captured, counted, refunds, unexpected in rows:
+            yield Finding(
+                "payments",
+                alias,
+                f"payment pay_{order_id}_{n}",
+                f"captured {captured:f}{' unexpectedly' if unexpected else ''}, "
+                f"refunds claimed {counted:f}, refunds {refunds:f}",
+            )
+
+
+def open_payments_are_followed(alias: str, now: datetime) -> Iterator[Finding]:
+    """Every open attempt and refund has its follow-up, without which nobody would ask the provider again."""
+    for month in months_of(alias):
+        for table, statuses, kind, prefix in (
+            (month.attempt, OPEN_ATTEMPTS, POLL, "pay"),
+            (month.refund, OPEN_REFUNDS, REFUND, "re"),
+        ):
+            rows = fetch(
+                alias,
+                f"SELECT p.order_id, p.n, p.status FROM {table} p LEFT JOIN followups_followup f "
+                "ON f.slot = p.slot AND f.order_id = p.order_id AND f.kind = %s AND f.n = p.n "
+                f"WHERE p.status IN ({_words(statuses)}) AND f.order_id IS NULL LIMIT {MAX_FINDINGS}",
+                [kind],
+            )
+            for order_id, n, status in rows:
+                yield Finding(
+                    "follow-ups",
+                    alias,
+                    f"{prefix}_{order_id}_{n}",
+                    f"{status}, and no {kind} is owed",
+                    mend=partial(_owe, kind, order_id, n),
+                )
+
+
+def refunding_ends(alias: str, now: datetime) -> Iterator[Finding]:
+    """An order is `refunding` only while a refund of it is open."""
+    for month in months_of(alias):
+        rows = fetch(
+            alias,
+            f"SELECT o.id, o.updated_at FROM {month.order} o WHERE {_OURS} AND o.refunding AND NOT EXISTS "
+            f"(SELECT 1 FROM {month.refund} r WHERE r.slot = o.slot AND r.order_id = o.id AND NOT r.unexpected "
+            f"AND r.status IN ('requested', {_words(OPEN_REFUNDS)})) LIMIT {MAX_FINDINGS}",
+        )
+        for order_id, updated_at in rows:
+            yield Finding(
+                "payments",
+                alias,
+                f"order {order_id}, refunding",
+                "no refund of it is open",
+                since=utc(updated_at),
+                bound_s=REFUND_BOUND_S,
+            )
+
+
+def _owe(kind: str, order_id: int, n: int, now: datetime) -> None:
+    place = place_of_order(order_id)
+    with place.atomic():
+        schedule(place, kind=kind, order_id=order_id, n=n, due_at=now, now=now)

@@ -1,0 +1,59 @@
+"""The list of all checks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from apps.inventory.places import inventory_aliases
+from apps.orders.audit import customers, orders, outbox, payments, placement, reservations, stock
+from apps.orders.audit.findings import Finding
+from infra.sharding.places import shard_aliases
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check, run once for each alias that it is for; its first argument is the alias."""
+
+    find: Callable[[str, datetime], Iterator[Finding]]
+    aliases: Callable[[], Sequence[str]]
+
+    @property
+    def title(self) -> str:
+        """What the check makes sure of, as its docstring says."""
+        return (self.find.__doc__ or self.find.__name__).splitlines()[0]
+
+
+def _across() -> Sequence[str]:
+    """Stand for all databases at once: the check compares them."""
+    return ("all",)
+
+
+CHECKS: Final = (
+    Check(stock.counters_within_bounds, inventory_aliases),
+    Check(stock.reserved_is_what_is_held, inventory_aliases),
+    Check(reservations.reservations_agree_with_orders, _across),
+    Check(orders.totals_add_up, shard_aliases),
+    Check(orders.versions_have_no_gaps, shard_aliases),
+    Check(orders.lines_have_their_order, shard_aliases),
+    Check(orders.orders_have_their_customer, shard_aliases),
+    Check(orders.unpaid_orders_expire, shard_aliases),
+    Check(payments.money_agrees_with_the_order, shard_aliases),
+    Check(payments.refunds_within_capture, shard_aliases),
+    Check(payments.open_payments_are_followed, shard_aliases),
+    Check(payments.refunding_ends, shard_aliases),
+    Check(placement.month_rows_are_where_their_id_says, shard_aliases),
+    Check(placement.slots_are_on_their_shard, shard_aliases),
+    Check(placement.customers_are_in_their_slot, shard_aliases),
+    Check(placement.fences_agree_with_the_map, shard_aliases),
+    Check(placement.partitions_are_as_registered, shard_aliases),
+    Check(placement.partitions_are_small, shard_aliases),
+    Check(placement.months_are_made_ahead, shard_aliases),
+    Check(outbox.events_have_no_gaps, shard_aliases),
+    Check(outbox.orders_have_told_their_version, shard_aliases),
+    Check(outbox.customers_have_told_their_version, shard_aliases),
+    Check(outbox.events_leave_in_time, shard_aliases),
+    Check(outbox.follow_ups_are_done_in_time, shard_aliases),
+    Check(customers.registrations_end, shard_aliases),
+    Check(customers.customers_agree_with_the_directory, _across),
+)
