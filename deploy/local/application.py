@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.local import processes
@@ -63,11 +64,14 @@ def _prepare(instance: Instance) -> None:
     print("preparing the databases", flush=True)
     (instance.log_folder / "prepare.log").unlink(missing_ok=True)
     _manage(instance, "migrate_all")
-    _manage(instance, "create_months")
-    _manage(instance, "collectstatic", "--noinput", "--verbosity", "0")
-    _manage(instance, "load_catalog", "--quiet-report")
-    _manage(instance, "seed_stock")
-    sample = _manage(instance, "sample_login")
+    # None of these needs another's result, but for the stock, whose SKUs are the catalog's.
+    steps: tuple[tuple[tuple[str, ...], ...], ...] = (
+        (("create_months",),),
+        (("load_catalog", "--quiet-report"), ("seed_stock",)),
+        (("collectstatic", "--noinput", "--verbosity", "0"), ("sample_login",)),
+    )
+    with ThreadPoolExecutor() as pool:
+        *_, sample = pool.map(lambda commands: [_manage(instance, *words) for words in commands][-1], steps)
     path = instance.run_folder / "sample-login"
     path.touch(mode=0o600)
     path.write_text(sample)
@@ -76,27 +80,26 @@ def _prepare(instance: Instance) -> None:
 def _manage(instance: Instance, *words: str) -> str:
     """Run a management command; its output is logged, and returned."""
     log = instance.log_folder / "prepare.log"
+    command = [str(VENV / "bin" / "python"), "manage.py", *words]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | instance.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PREPARE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(f"`manage.py {' '.join(words)}` did not end within {_PREPARE_TIMEOUT_S} s") from error
+    told = f"\n== manage.py {' '.join(words)}\n{done.stdout}{done.stderr}"
     with log.open("a") as output:
-        output.write(f"\n== manage.py {' '.join(words)}\n")
-        output.flush()
-        command = [str(VENV / "bin" / "python"), "manage.py", *words]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | instance.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                text=True,
-                timeout=_PREPARE_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StackError(f"`manage.py {' '.join(words)}` did not end within {_PREPARE_TIMEOUT_S} s") from error
-        output.write(done.stdout)
+        output.write(told)
     if done.returncode != 0:
-        raise StackError(f"`manage.py {' '.join(words)}` failed; the end of {log}:\n{tail(log)}")
+        end = "\n".join(f"    {line}" for line in told.splitlines()[-15:])
+        raise StackError(f"`manage.py {' '.join(words)}` failed; the end of its part of {log}:\n{end}")
     return done.stdout
 
 
