@@ -18,7 +18,7 @@ from deploy.local.instance import ROOT, Instance
 from deploy.local.prerequisites import VENV, tail
 from deploy.local.supervision import Program, Supervisor, programs_of
 
-_READY_TIMEOUT_S = 120
+_READY_TIMEOUT_S = 180
 _PREPARE_TIMEOUT_S = 600
 # A program that has been started so often without staying is broken, not slow.
 _MAX_STARTS = 4
