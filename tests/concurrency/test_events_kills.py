@@ -198,7 +198,7 @@ def test_kills_of_worker_beat_and_broker_leave_each_task_done_once(processes, du
     processes.kill("beat")
     start_beat()
 
-    wait_until(lambda: sum(_celery_effects(orders).values()) >= len(orders), timeout_s=40, what="all work is done")
+    wait_until(lambda: sum(_celery_effects(orders).values()) >= len(orders), timeout_s=80, what="all work is done")
     time.sleep(1)
     assert set(_celery_effects(orders).values()) == {1}
     assert not FollowUpRow.objects.using("shard_0").filter(kind="celery_test").exists()

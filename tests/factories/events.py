@@ -137,7 +137,7 @@ def logged_versions(group: str, orders: Iterable[TestOrder]) -> dict[int, list[i
     return versions
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0, what: str = "the condition") -> None:
     """Poll until a condition holds; fail after the time limit."""
     deadline = time.monotonic() + timeout_s
     while not condition():

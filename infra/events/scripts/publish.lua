@@ -22,5 +22,6 @@ end
 for at = 6, #ARGV, 3 do
   redis.call('XADD', ARGV[4] .. ARGV[at], '*', 't', ARGV[at + 1], 'b', ARGV[at + 2])
 end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'batch', tonumber(ARGV[3]) + 1)
+-- Never lowered: a batch that was given up and reaches the server late is a repeat, not a loss of memory.
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'batch', math.max(tonumber(batch), tonumber(ARGV[3]) + 1))
 return 'ok'

@@ -106,6 +106,16 @@ def test_a_bus_that_came_back_with_an_older_state_says_that_it_has_forgotten():
         publisher.publish(_feed(2), [])
 
 
+def test_a_batch_that_reaches_the_bus_late_is_a_repeat_and_no_loss_of_memory():
+    publisher = _publisher()
+    for batch_number in (0, 1, 2):
+        publisher.publish(_feed(batch_number), [])
+
+    publisher.publish(_feed(0), [])
+
+    publisher.publish(_feed(3), [])
+
+
 def test_a_full_partition_takes_nothing_of_the_batch(settings):
     settings.EVENT_PARTITION_MAX_ENTRIES = 3
     publisher = _publisher()
