@@ -1,10 +1,12 @@
 """What each worker keeps of the catalog: the loaders and the caches in front of them.
 
-Staleness: `CATALOG_L1_TTL_S` for products (so `available` too) and categories, `CATALOG_PRICE_TTL_S` for the prices
-that orders are made with, up to an hour while the database is away. Nothing here is asked of another process.
+Staleness: `CATALOG_AVAILABLE_TTL_S` for what can be bought, `CATALOG_CONTENT_TTL_S` for the rest of what is shown,
+`CATALOG_PRICE_TTL_S` for the prices that orders are made with; up to an hour while the database is away. What can be
+bought is kept apart because it changes with every order and is cheap to read again for many SKUs at once.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -21,8 +23,21 @@ from infra.caching.l1 import L1Cache
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def load_products(product_ids: Collection[int]) -> dict[int, CachedBody]:
-    """Read the products on sale among these, with what is left of their SKUs, as the API shows them."""
+@dataclass(frozen=True, slots=True)
+class ProductDocument:
+    """A product's JSON in pieces, between which belongs what can be bought of each SKU."""
+
+    head: bytes
+    skus: tuple[tuple[str, bytes], ...]
+
+    def filled(self, available: Mapping[str, int]) -> bytes:
+        """Return the whole document."""
+        skus = b",".join([b"%b%d}" % (piece, max(available.get(code, 0), 0)) for code, piece in self.skus])
+        return b"%b%b]}" % (self.head, skus)
+
+
+def load_products(product_ids: Collection[int]) -> dict[int, ProductDocument]:
+    """Read the products on sale among these."""
     rows = (
         _sellable()
         .filter(sku__product_id__in=list(product_ids))
@@ -38,24 +53,20 @@ def load_products(product_ids: Collection[int]) -> dict[int, CachedBody]:
             "currency",
         )
     )
-    documents: dict[int, dict[str, Any]] = {}
-    skus: list[dict[str, Any]] = []
+    heads: dict[int, bytes] = {}
+    skus: dict[int, list[tuple[str, bytes]]] = {}
     for product_id, title, description, category, code, name, amount, currency in rows:
-        if product_id not in documents:
-            documents[product_id] = {
-                "id": str(product_id),
-                "title": title,
-                "description": description,
-                "category": category,
-                "skus": [],
-            }
-        sku = {"sku": code, "name": name or title, "price": str(amount), "currency": currency, "available": 0}
-        documents[product_id]["skus"].append(sku)
-        skus.append(sku)
-    available = _availability()([str(sku["sku"]) for sku in skus])
-    for sku in skus:
-        sku["available"] = max(available.get(str(sku["sku"]), 0), 0)
-    return {product_id: as_body(document) for product_id, document in documents.items()}
+        if product_id not in heads:
+            head = {"id": str(product_id), "title": title, "description": description, "category": category}
+            heads[product_id] = _opened(head, b'"skus":[')
+        sku = {"sku": code, "name": name or title, "price": str(amount), "currency": currency}
+        skus.setdefault(product_id, []).append((code, _opened(sku, b'"available":')))
+    return {product_id: ProductDocument(head, tuple(skus[product_id])) for product_id, head in heads.items()}
+
+
+def load_available(skus: Collection[str]) -> dict[str, int]:
+    """Ask, through the setting, what can be bought of the SKUs now."""
+    return dict(_imported(settings.CATALOG_AVAILABILITY)(skus))
 
 
 def load_prices(skus: Collection[str]) -> dict[str, SkuPrice]:
@@ -80,20 +91,37 @@ def load_categories(keys: Collection[str]) -> dict[str, CachedBody]:
     return dict.fromkeys(keys, as_body(document))
 
 
+def product_bodies(product_ids: Sequence[int]) -> list[bytes]:
+    """Return the documents of those of the products that are on sale, in the order asked for."""
+    found = PRODUCTS.get_many(product_ids)
+    documents = [found[product_id] for product_id in product_ids if product_id in found]
+    available = AVAILABLE.get_many([code for document in documents for code, _ in document.skus])
+    return [document.filled(available) for document in documents]
+
+
+def as_body(document: object) -> CachedBody:
+    """Encode a document and tag it by its content."""
+    return tagged(_encode(document))
+
+
+def tagged(body: bytes) -> CachedBody:
+    """Return an encoded document with the strong entity tag of its content."""
+    return CachedBody(body, f'"{_digest(body)}"')
+
+
 def page_body(page: ProductPage, *, cursor: str | None) -> CachedBody:
     """Return the list's document, made of its products' documents as they are.
 
     The tag is a weak one and covers where the next page begins, not the cursor, whose text changes with the time.
     """
-    items = b",".join(product.body for product in page.products)
+    items = b",".join(page.products)
     tag = _digest(b"%b%d" % (items, page.next_before or 0))
-    return CachedBody(b'{"results":[' + items + b'],"next":' + _encode(cursor) + b"}", f'W/"{tag}"')
+    return CachedBody(b'{"results":[%b],"next":%b}' % (items, _encode(cursor)), f'W/"{tag}"')
 
 
-def as_body(document: object) -> CachedBody:
-    """Encode a document and tag it by its content."""
-    body = _encode(document)
-    return CachedBody(body, f'"{_digest(body)}"')
+def _opened(document: dict[str, Any], member: bytes) -> bytes:
+    """Return the document's JSON with its end left open for one more member."""
+    return b"%b,%b" % (_encode(document)[:-1], member)
 
 
 def _digest(content: bytes) -> str:
@@ -107,15 +135,18 @@ def _sellable() -> "QuerySet[Price, Any]":
     )
 
 
-def _availability() -> Callable[[Collection[str]], Mapping[str, int]]:
-    return _imported(settings.CATALOG_AVAILABILITY)
-
-
 @lru_cache(maxsize=8)
 def _imported(path: str) -> Any:
     return import_string(path)
 
 
-PRODUCTS: Final[L1Cache[int, CachedBody]] = L1Cache(load_products, ttl_s=lambda: settings.CATALOG_L1_TTL_S, size=20_000)
+PRODUCTS: Final[L1Cache[int, ProductDocument]] = L1Cache(
+    load_products, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=20_000
+)
+AVAILABLE: Final[L1Cache[str, int]] = L1Cache(
+    load_available, ttl_s=lambda: settings.CATALOG_AVAILABLE_TTL_S, size=50_000, batch_size=1000
+)
 PRICES: Final[L1Cache[str, SkuPrice]] = L1Cache(load_prices, ttl_s=lambda: settings.CATALOG_PRICE_TTL_S, size=50_000)
-CATEGORIES: Final[L1Cache[str, CachedBody]] = L1Cache(load_categories, ttl_s=lambda: settings.CATALOG_L1_TTL_S, size=1)
+CATEGORIES: Final[L1Cache[str, CachedBody]] = L1Cache(
+    load_categories, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=1
+)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import QuerySet
 
-from apps.catalog.cache import CATEGORIES, PRICES, PRODUCTS, page_body
+from apps.catalog.cache import AVAILABLE, CATEGORIES, PRICES, PRODUCTS, page_body, product_bodies, tagged
 from apps.catalog.domain import sku_of_stock_code
 from apps.catalog.models import Product, Sku
 from apps.catalog.search import HasWords, Words, words_of
@@ -41,29 +41,30 @@ def prices(skus: Collection[str]) -> Mapping[str, SkuPrice]:
 
 
 def product(product_id: int) -> CachedBody | None:
-    """Return a product on sale as the API shows it, at most `CATALOG_L1_TTL_S` old, or None.
+    """Return a product on sale as the API shows it, or None.
 
-    Older only while the database is away. Raises OperationalError when it is away and nothing is known here.
+    What can be bought of it is at most `CATALOG_AVAILABLE_TTL_S` old, the rest `CATALOG_CONTENT_TTL_S`; older only
+    while the database is away. Raises OperationalError when it is away and nothing is known here.
     """
-    return PRODUCTS.get(product_id)
+    bodies = product_bodies([product_id])
+    return tagged(bodies[0]) if bodies else None
 
 
 def categories() -> CachedBody:
-    """Return all categories as the API lists them, at most `CATALOG_L1_TTL_S` old."""
+    """Return all categories as the API lists them, at most `CATALOG_CONTENT_TTL_S` old."""
     body = CATEGORIES.get("all")
     assert body is not None  # noqa: S101 - the loader always makes one
     return body
 
 
 def find_products(narrow: ProductFilter, *, before: int | None, limit: int) -> ProductPage:
-    """Return a page of products on sale, newest first; which ones is at most `CATALOG_L1_TTL_S` old, as they are.
+    """Return a page of products on sale, newest first; as old as `product`.
 
     A page may be short, or empty, while there is a next one: a search that no index answers goes through a bounded
     range of ids a page.
     """
     ids, following = _PAGES.get((narrow, before, limit)) or ((), None)
-    found = PRODUCTS.get_many(ids)
-    return ProductPage([found[product_id] for product_id in ids if product_id in found], following)
+    return ProductPage(product_bodies(ids), following)
 
 
 def all_sku_codes() -> list[str]:
@@ -115,11 +116,11 @@ def _load_pages(keys: Collection[_PageKey]) -> dict[_PageKey, _Page]:
 
 
 _PAGES: Final[L1Cache[_PageKey, _Page]] = L1Cache(
-    _load_pages, ttl_s=lambda: settings.CATALOG_L1_TTL_S, size=2_000, batch_size=0
+    _load_pages, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=2_000, batch_size=0
 )
 
 
 def forget_cached() -> None:
     """Empty this process's caches of the catalog, after a change that its own readers should see at once."""
-    for cache in (PRODUCTS, PRICES, CATEGORIES, _PAGES):
+    for cache in (PRODUCTS, AVAILABLE, PRICES, CATEGORIES, _PAGES):
         cache.clear()

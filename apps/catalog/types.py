@@ -34,7 +34,7 @@ class ProductFilter:
 
 @dataclass(frozen=True, slots=True)
 class ProductPage:
-    """Products as the API shows them; the next page begins before the id `next_before`, if there is one."""
+    """The JSON of products as the API shows them; the next page begins before the id `next_before`, if there is one."""
 
-    products: list[CachedBody]
+    products: list[bytes]
     next_before: int | None

@@ -32,10 +32,12 @@ class LoadLost(Overloaded):
     """Another request's load of the same key took too long, or its request was ended in the middle of it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Load(Generic[K, V]):
-    """A load under way; whoever else wants one of its keys waits for it and reads `found` or `error`."""
+    """A load waiting or under way; whoever else wants one of its keys waits for it and reads `found` or `error`."""
 
+    keys: list[K]
+    turn: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     found: Mapping[K, V] = field(default_factory=dict)
     error: Exception | None = field(default_factory=lambda: LoadLost("The load was broken off."))
@@ -47,9 +49,10 @@ class L1Cache(Generic[K, V]):
     * A value is given out for `ttl_s` seconds after its load began, the absence of a key for `absent_ttl_s`.
     * While loading fails, the last value is given out for up to `stale_s` seconds more, and the source is asked only
       every `retry_s`. A key never loaded raises the source's error.
-    * Concurrent readers of a key cause one load. A load takes along up to `batch_size` other keys whose time is over
-      and which were read since they were loaded, so that a wide set of hot keys costs few round trips; 0 where a
-      load of several keys costs as much as one of each.
+    * Concurrent readers of a key cause one load. At most `load_limit` loads run at once; keys missed meanwhile are
+      gathered into the next one, so that a flood of misses takes few connections.
+    * A load takes along up to `batch_size` other keys whose time is over and which were read since they were loaded,
+      so that a wide set of hot keys costs few round trips; 0 where loading several keys costs as much as each alone.
     * At most `size` keys are kept, the least recently read go first.
 
     Safe for threads and greenlets. Costs no work in the background.
@@ -65,6 +68,7 @@ class L1Cache(Generic[K, V]):
         stale_s: float = 3600.0,
         retry_s: float = 1.0,
         batch_size: int = 200,
+        load_limit: int = 2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load_many = load_many
@@ -73,10 +77,13 @@ class L1Cache(Generic[K, V]):
         self._stale_s = stale_s
         self._retry_s = retry_s
         self._batch_size = batch_size
+        self._load_limit = load_limit
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: LRUCache[K, _Entry[V]] = LRUCache(size)
         self._loads: dict[K, _Load[K, V]] = {}
+        self._running_count = 0
+        self._next: _Load[K, V] | None = None
         # Keys in the order of their loads, hence nearly of their expiry.
         self._loaded: deque[tuple[float, K]] = deque()
         self._is_failing = False
@@ -110,18 +117,16 @@ class L1Cache(Generic[K, V]):
                     waits[key] = load
                 else:
                     missing.append(key)
-            mine: _Load[K, V] = _Load()
-            batch = list(dict.fromkeys(missing))
-            if batch:
-                batch += self._expired_keys(now, without=set(batch))
-                self._loads |= dict.fromkeys(batch, mine)
-        if batch:
-            self._load(batch, mine)
-            self._collect(missing, mine, into=values)
+            if missing:
+                mine, leads = self._load_for(list(dict.fromkeys(missing)))
+        if missing:
+            if leads:
+                self._lead(mine)
+            waits |= dict.fromkeys(missing, mine)
         for key, load in waits.items():
             if not load.done.wait(_WAIT_S):
-                raise LoadLost(f"Loading {key!r} took longer than {_WAIT_S} s.")
-            self._collect([key], load, into=values)
+                raise LoadLost("Reading from the database took too long.")
+            self._collect(key, load, into=values)
         return values
 
     def discard(self, keys: Iterable[K]) -> None:
@@ -139,43 +144,68 @@ class L1Cache(Generic[K, V]):
             self._loaded.clear()
             self._is_failing = False
 
-    def _expired_keys(self, now: float, *, without: set[K]) -> list[K]:
+    def _load_for(self, keys: list[K]) -> tuple[_Load[K, V], bool]:
+        """Return the load that the keys go into, and whether the caller is the one to run it. Under the lock."""
+        joined = self._next
+        load = joined if joined is not None else _Load(keys=[])
+        load.keys += keys
+        self._loads |= dict.fromkeys(keys, load)
+        if joined is None and self._running_count < self._load_limit:
+            self._running_count += 1
+            load.turn.set()
+        elif joined is None:
+            self._next = load
+        return load, joined is None
+
+    def _lead(self, load: _Load[K, V]) -> None:
+        """Wait for the load's turn, run it, and give the turn to the next."""
+        try:
+            if load.turn.wait(_WAIT_S):
+                self._load(load)
+        finally:
+            with self._lock:
+                for key in load.keys:
+                    if self._loads.get(key) is load:
+                        del self._loads[key]
+                if self._next is load:
+                    self._next = None  # its turn never came
+                elif self._next is not None:
+                    self._next.turn.set()
+                    self._next = None
+                else:
+                    self._running_count -= 1
+            load.done.set()
+
+    def _load(self, load: _Load[K, V]) -> None:
+        began_at = self._clock()
+        with self._lock:
+            along = self._expired_keys(began_at)
+            self._loads |= dict.fromkeys(along, load)
+            load.keys += along
+        try:
+            load.found = self._load_many(load.keys)
+            load.error = None
+            self._store(load, began_at=began_at)
+        except Exception as error:  # noqa: BLE001 - every reader of these keys is told
+            load.error = error
+            self._keep_stale(load)
+
+    def _expired_keys(self, now: float) -> list[K]:
         """Return keys worth loading along: over their time, read since their load, not being loaded."""
         keys: list[K] = []
         while self._loaded and self._loaded[0][0] <= now and len(keys) < self._batch_size:
             fresh_until, key = self._loaded.popleft()
             entry = self._entries.get(key)
-            if (
-                entry is not None
-                and entry.fresh_until == fresh_until
-                and entry.was_read
-                and key not in without
-                and key not in self._loads
-            ):
-                keys.append(key)
+            if entry is None or entry.fresh_until != fresh_until or not entry.was_read or key in self._loads:
+                continue
+            keys.append(key)
         return keys
 
-    def _load(self, keys: list[K], load: _Load[K, V]) -> None:
-        began_at = self._clock()
-        try:
-            load.found = self._load_many(keys)
-            load.error = None
-            self._store(keys, load, began_at=began_at)
-        except Exception as error:  # noqa: BLE001 - every reader of these keys is told
-            load.error = error
-            self._keep_stale(keys)
-        finally:
-            with self._lock:
-                for key in keys:
-                    if self._loads.get(key) is load:
-                        del self._loads[key]
-            load.done.set()
-
-    def _store(self, keys: list[K], load: _Load[K, V], *, began_at: float) -> None:
+    def _store(self, load: _Load[K, V], *, began_at: float) -> None:
         ttl_s = self._ttl_s()
         with self._lock:
             self._is_failing = False
-            for key in keys:
+            for key in load.keys:
                 if self._loads.get(key) is not load:
                     continue  # discarded meanwhile: it may be an old value
                 value = load.found.get(key)
@@ -183,11 +213,11 @@ class L1Cache(Generic[K, V]):
                 self._entries[key] = _Entry(value, fresh_until, fresh_until + self._stale_s)
                 self._note_expiry(fresh_until, key)
 
-    def _keep_stale(self, keys: list[K]) -> None:
+    def _keep_stale(self, load: _Load[K, V]) -> None:
         with self._lock:
             self._is_failing = True
             now = self._clock()
-            for key in keys:
+            for key in load.keys:
                 entry = self._entries.get(key)
                 if entry is not None and now < entry.usable_until:
                     entry.fresh_until = min(now + self._retry_s, entry.usable_until)
@@ -197,17 +227,16 @@ class L1Cache(Generic[K, V]):
         if self._batch_size:
             self._loaded.append((fresh_until, key))
 
-    def _collect(self, keys: Iterable[K], load: _Load[K, V], *, into: dict[K, V]) -> None:
-        """Take the keys from an ended load; if it failed, from what is kept, and raise its error where nothing is."""
+    def _collect(self, key: K, load: _Load[K, V], *, into: dict[K, V]) -> None:
+        """Take a key from an ended load; if it failed, from what is kept, and raise its error where nothing is."""
         if load.error is None:
-            into.update((key, load.found[key]) for key in keys if key in load.found)
+            if key in load.found:
+                into[key] = load.found[key]
             return
         with self._lock:
-            now = self._clock()
-            for key in keys:
-                entry = self._entries.get(key)
-                if entry is None or now >= entry.usable_until:
-                    raise load.error
-                entry.was_read = True
-                if entry.value is not None:
-                    into[key] = entry.value
+            entry = self._entries.get(key)
+            if entry is None or self._clock() >= entry.usable_until:
+                raise load.error
+            entry.was_read = True
+            if entry.value is not None:
+                into[key] = entry.value

@@ -96,7 +96,9 @@ def _answer(request: HttpRequest, cached: CachedBody) -> HttpResponse:
     headers = {"ETag": cached.etag, "Cache-Control": f"public, max-age={settings.CATALOG_MAX_AGE_S}"}
     known = request.META.get("HTTP_IF_NONE_MATCH")
     if known is not None and _matches(known, cached.etag):
-        return HttpResponse(status=304, headers=headers)
+        response = HttpResponse(status=304, headers=headers)
+        del response.headers["Content-Type"]
+        return response
     headers["Content-Length"] = str(len(cached.body))
     body = cached.body if request.method == "GET" else b""
     return HttpResponse(body, content_type="application/json", headers=headers)

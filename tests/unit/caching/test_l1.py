@@ -208,3 +208,34 @@ def test_a_reader_ended_in_mid_load_leaves_no_key_locked(source: Source, clock: 
         cache.get("a")
     cache._load_many = source.load_many
     assert cache.get("a") == 1
+
+
+def test_a_flood_of_misses_is_gathered_into_few_loads(source: Source, clock: Clock) -> None:
+    source.values = {str(number): number for number in range(40)}
+    cache: L1Cache[str, int] = L1Cache(source.load_many, ttl_s=2, size=100, load_limit=1, clock=clock)
+    source.gate = Event()
+    with ThreadPoolExecutor(40) as pool:
+        first = pool.submit(cache.get, "0")
+        assert source.entered.wait(10)
+        readers = [pool.submit(cache.get, str(number)) for number in range(1, 40)]
+        while len(cache._loads) < 40:
+            pass
+        source.gate.set()
+        assert [first.result(10), *(reader.result(10) for reader in readers)] == list(range(40))
+    assert [len(load) for load in source.loads] == [1, 39]
+
+
+def test_the_turn_passes_on_when_a_load_fails(source: Source, clock: Clock) -> None:
+    cache: L1Cache[str, int] = L1Cache(source.load_many, ttl_s=2, size=100, load_limit=1, clock=clock)
+    source.gate, source.error = Event(), ConnectionError("away")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "a")
+        assert source.entered.wait(10)
+        second = pool.submit(cache.get, "b")
+        while "b" not in cache._loads:
+            pass
+        source.gate.set()
+        for reader in (first, second):
+            assert isinstance(reader.exception(10), ConnectionError)
+    source.error = None
+    assert cache.get("a") == 1
