@@ -7,12 +7,14 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django_otp.admin import OTPAdminSite
 
 from apps.orders.staff.urls import PAGES as ORDER_PAGES
+from apps.users.staff.login import StaffLoginForm
 from apps.users.staff.urls import PAGES as CUSTOMER_PAGES
 
 
 class FloodgateAdminSite(OTPAdminSite):
     """Asks for a one-time code besides the password; every page of it is for staff only."""
 
+    login_form = StaffLoginForm
     site_header = "Floodgate"
     site_title = "Floodgate"
     index_title = "Operations"

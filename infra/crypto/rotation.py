@@ -5,7 +5,7 @@ in front of a stored value tells what is still to do, so that a killed run is si
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,26 +52,21 @@ def encrypted_tables() -> Iterator[EncryptedTable]:
                 yield from _table(logical.objects.model_for(month, alias=alias), alias)
 
 
-def rotate(table: EncryptedTable, *, from_slot: int = 0, pause_s: float = 0.0) -> Iterator[tuple[int, int]]:
+def rotate(
+    table: EncryptedTable, *, slots: Iterable[int] | None = None, pause_s: float = 0.0
+) -> Iterator[tuple[int, int]]:
     """Encrypt a table's values again that are under an old key; yields (slot, rows changed) as it goes.
+
+    All of the shard's slots by default; a table of the directory counts as slot 0.
 
     Small transactions, with a pause after each. A row that somebody else writes meanwhile is left as they wrote it,
     which is under the current key. Raises Undecryptable for a value whose key is missing.
     """
-    slots = topology.slot_map().slots_of(table.alias) if table.is_by_slot else (None,)
-    for slot in slots:
-        if slot is not None and slot < from_slot:
-            continue
-        changed_count, after = 0, None
-        while True:
-            with _transaction(table, slot):
-                rows = _stale_rows(table, slot, after)
-                changed_count += sum(_rewrite(table, row) for row in rows)
-            if len(rows) < BATCH_ROWS:
-                break
-            after = rows[-1][: len(table.key_columns)]
-            time.sleep(pause_s)
-        yield slot if slot is not None else 0, changed_count
+    if not table.is_by_slot:
+        yield 0, _rotate_part(table, None, pause_s)
+        return
+    for slot in topology.slot_map().slots_of(table.alias) if slots is None else slots:
+        yield slot, _rotate_part(table, slot, pause_s)
 
 
 def stale_count(table: EncryptedTable) -> int:
@@ -94,6 +89,19 @@ def _table(model: type[models.Model], alias: str) -> Iterator[EncryptedTable]:
         key_columns=tuple(field.column for field in key_fields),
         columns=columns,
     )
+
+
+def _rotate_part(table: EncryptedTable, slot: int | None, pause_s: float) -> int:
+    """Work off a slot, or a whole table that has none, in batches; returns how many rows were changed."""
+    changed_count, after = 0, None
+    while rows := _stale_rows(table, slot, after):
+        with _transaction(table, slot):
+            changed_count += sum(_rewrite(table, row) for row in rows)
+        if len(rows) < BATCH_ROWS:
+            break
+        after = rows[-1][: len(table.key_columns)]
+        time.sleep(pause_s)
+    return changed_count
 
 
 def _transaction(table: EncryptedTable, slot: int | None) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """Building the directory's logins from the shards: for a new index key, and after a loss."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -17,17 +17,15 @@ _BATCH_ROWS: Final = 500
 
 
 def reindex_logins(
-    *, alias: str, from_slot: int = 0, pause_s: float = 0.0, now: datetime
+    *, alias: str, slots: Iterable[int] | None = None, pause_s: float = 0.0, now: datetime
 ) -> Iterator[tuple[int, int, list[int]]]:
     """Write the digests that a shard's customers lack; yields (slot, rows written, users whose login is another's).
 
-    Under each configured index key every verified login gets its row. Idempotent: what is there stays, so a killed run
-    is started again, at the slot it had reached or at the first.
+    Under each configured index key every verified login gets its row, in all of the shard's slots by default.
+    Idempotent: what is there stays, so a killed run is started again, at the slot it had reached or at the first.
     """
-    for slot in topology.slot_map().slots_of(alias):
-        if slot < from_slot:
-            continue
-        written_count, conflicts, after = 0, [], 0
+    for slot in topology.slot_map().slots_of(alias) if slots is None else slots:
+        written_count, conflicts, after = 0, list[int](), 0
         while True:
             rows = Customer.objects.on_shard(alias).filter(slot=slot, user_id__gt=after)
             customers = list(rows.exclude(state=CustomerState.REGISTERING).order_by("user_id")[:_BATCH_ROWS])
@@ -36,6 +34,8 @@ def reindex_logins(
             written, taken = _write_missing(customers, now)
             written_count += written
             conflicts += taken
+            if len(customers) < _BATCH_ROWS:
+                break
             after = customers[-1].user_id
             time.sleep(pause_s)
         yield slot, written_count, conflicts

@@ -1,6 +1,7 @@
 """One customer for the staff: found by number or whole login, personal data masked, blocked with a reason."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from apps.users.domain import MalformedLogin, normalise_login
 from apps.users.errors import CustomerNotFound
-from apps.users.models import Customer
+from apps.users.models import Customer, StaffUser
 from apps.users.selectors import find_user_id, get_customer, list_addresses, live_sessions
 from apps.users.services.profile import block_customer, unblock_customer
 from apps.users.staff.forms import BlockForm, CustomerSearchForm
@@ -92,7 +93,7 @@ def _block_or_unblock(request: HttpRequest, customer: Customer) -> HttpResponse:
         action = block_customer if form.cleaned_data["action"] == "block" else unblock_customer
         action(user_id=customer.user_id, now=timezone.now())
         LogEntry.objects.create(
-            user_id=request.user.pk,
+            user_id=cast(StaffUser, request.user).id,
             content_type=ContentType.objects.get_for_model(Customer),
             object_id=str(customer.user_id),
             object_repr=f"Customer {customer.user_id}",

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from apps.users.services.indexing import prune_logins, reindex_logins
 from infra.crypto.blind_index import index_key_ids
 from infra.sharding.places import shard_aliases
+from infra.sharding.topology import topology
 
 
 class Command(BaseCommand):
@@ -27,10 +28,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Index keys: {', '.join(index_key_ids())}.")
         total_count = 0
         for alias in shard_aliases():
-            work = reindex_logins(
-                alias=alias, from_slot=options["from_slot"], pause_s=options["pause"], now=datetime.now(UTC)
-            )
-            for _, written_count, conflicts in tqdm(work, desc=alias, unit=" slots", disable=None):
+            slots = [slot for slot in topology.slot_map().slots_of(alias) if slot >= options["from_slot"]]
+            work = reindex_logins(alias=alias, slots=slots, pause_s=options["pause"], now=datetime.now(UTC))
+            for _, written_count, conflicts in tqdm(work, total=len(slots), desc=alias, unit="slot", disable=None):
                 total_count += written_count
                 for user_id in conflicts:
                     self.stderr.write(f"A login of customer {user_id} belongs to another customer in the directory.")
