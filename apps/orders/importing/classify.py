@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from apps.catalog.selectors import sku_of_stock_code
 from apps.orders.domain import Closure, FulfillmentStatus, PaymentStatus, round_money
 from apps.orders.importing.countries import COUNTRY_CODES
 from apps.orders.importing.parse import SourceInvoice, SourceLine
@@ -23,7 +24,6 @@ CURRENCY: Final = "GBP"
 ZONE: Final = ZoneInfo("Europe/London")
 API_MAX_LINES: Final = 50
 API_MAX_QUANTITY: Final = 999
-_GOODS_CODE: Final = re.compile(r"(\d{5}|DCGS|gift_)", re.ASCII)
 _NOT_IN_SKU: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -121,8 +121,8 @@ def is_of_invoice(kind: Kind) -> bool:
 
 @lru_cache(maxsize=8192)
 def sku_of(code: str) -> str:
-    """Return the SKU that stands for a code of the file; case counts, as it does there."""
-    return _NOT_IN_SKU.sub("-", code)
+    """Return the SKU that stands for a code of the file: the catalog's for goods, the like for what is none."""
+    return sku_of_stock_code(code) or _NOT_IN_SKU.sub("-", code)
 
 
 def _past_order(invoice: SourceInvoice, of_invoice: frozenset[Kind], titles: Mapping[str, str]) -> PastOrder:
@@ -161,7 +161,7 @@ def _price_of(unit_price: Decimal) -> Decimal:
 
 @lru_cache(maxsize=8192)
 def _kinds_of_code(code: str) -> tuple[Kind, ...]:
-    kinds = [Kind.NO_GOODS] if _GOODS_CODE.match(code) is None else []
+    kinds = [Kind.NO_GOODS] if sku_of_stock_code(code) is None else []
     return (*kinds, Kind.RENAMED_CODE) if _NOT_IN_SKU.search(code) else tuple(kinds)
 
 
