@@ -38,7 +38,7 @@ def found(category: Category, text: str, *, limit: int = 20) -> list[int]:
         '"lantern',
         "lantern*",
         "(lantern",
-        "lantern @ 3 > <",
+        "lantern @ > <",
         "lantern'; DROP TABLE catalog_product; --",
         "a lantern",
     ],
