@@ -11,6 +11,7 @@ import gevent
 import MySQLdb
 from django.core.exceptions import ImproperlyConfigured
 from gevent import monkey
+from greenlet import getcurrent
 from MySQLdb import _mysql
 from MySQLdb.connections import Connection
 
@@ -86,7 +87,7 @@ class RawConnection(Connection):
 
     def commit(self) -> None:
         """Commit; raises CommitOutcomeUnknown when no answer came, MySQLdb's errors when nothing was committed."""
-        if self._is_hung_up():
+        if self._has_input():
             # COMMIT cannot have reached the server.
             self.abandon()
             raise MySQLdb.OperationalError(_GONE, "Server has gone away before COMMIT; nothing was committed")
@@ -117,7 +118,7 @@ class RawConnection(Connection):
             return True
         if time.monotonic() - self.last_used_at < _TRUSTED_S:
             return False
-        return self._is_hung_up()
+        return self._has_input()
 
     def abandon(self) -> None:
         """Cut the connection without a word to the server; nothing waits, whatever state the server is in.
@@ -145,7 +146,8 @@ class RawConnection(Connection):
         """Whether the connection is the parent process's: nothing may be sent on it here."""
         return self._process_number != _process_number
 
-    def _is_hung_up(self) -> bool:
+    def _has_input(self) -> bool:
+        """Whether bytes or the stream's end lie there to be read; unasked for, both mean that the server hung up."""
         if self.broken:
             return True
         try:
@@ -220,15 +222,8 @@ class CooperativeConnection(RawConnection):
         self._answer = None
         try:
             self._exchange(query)
-        except MySQLdb.Error as error:
-            self._note_error(error)
-            raise
-        except _DeadlinePassed:
-            self.abandon()
-            breaker.record_failure()
-            raise QueryTimeout(f"{breaker.name}: no answer within {self.options.query_timeout_s} s") from None
-        except BaseException:
-            self.abandon()
+        except BaseException as error:
+            self._judge(error)
             raise
         finally:
             self._in_use = False
@@ -252,7 +247,11 @@ class CooperativeConnection(RawConnection):
         """Go to the next result of a CALL; -1 when there is none."""
         if not self.more_results():
             return -1
-        return self._call_in_thread(lambda: _mysql.connection.next_result(self))
+        try:
+            return self._call_in_thread(lambda: _mysql.connection.next_result(self))
+        except BaseException as error:
+            self._judge(error)
+            raise
 
     def is_clean(self) -> bool | None:
         """Whether the next user finds it as new: alive, autocommit on, no transaction; None where that is not known."""
@@ -302,7 +301,16 @@ class CooperativeConnection(RawConnection):
             self.send_query(query)
         else:
             self._call_in_thread(lambda: self.send_query(query))
-        self._wait_readable()
+        timer = self._timer
+        timer.again(getcurrent().throw, _DeadlinePassed, update=True)
+        try:
+            self._hub.wait(self._watcher)
+        except _DeadlinePassed:
+            # A process that was itself stopped for a while finds deadline and answer at once.
+            if not self._has_input():
+                raise
+        finally:
+            timer.stop()
         self._answer = answer = self._socket.recv(PEEK_BYTES, _PEEK_FLAGS)
         if is_complete(answer):
             self.read_query_result()
@@ -311,13 +319,16 @@ class CooperativeConnection(RawConnection):
             self._result = self._call_in_thread(self._read_all)
             self._result_is_here = True
 
-    def _wait_readable(self) -> None:
-        timer = self._timer
-        timer.again(gevent.getcurrent().throw, _DeadlinePassed, update=True)
-        try:
-            self._hub.wait(self._watcher)
-        finally:
-            timer.stop()
+    def _judge(self, error: BaseException) -> None:
+        """Cut the connection unless the server itself reported the error; raises QueryTimeout for a passed deadline."""
+        if isinstance(error, MySQLdb.Error):
+            self._note_error(error)
+            return
+        self.abandon()
+        if isinstance(error, _DeadlinePassed):
+            self.breaker.record_failure()
+            message = f"{self.breaker.name}: no answer within {self.options.query_timeout_s} s"
+            raise QueryTimeout(message) from None
 
     def _read_all(self) -> Any:
         self.read_query_result()

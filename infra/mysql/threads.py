@@ -1,7 +1,7 @@
 """Calling what blocks in a thread, and leaving it behind when its time is up."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import gevent
 from gevent.threadpool import ThreadPool
@@ -19,27 +19,17 @@ def call_in_thread(
 ) -> R:
     """Return `function()`, called in one of `threads` while other greenlets run.
 
-    After `timeout_s` seconds, a free thread's coming included, raises `timeout_error`; the call goes on alone, and what
-    it returns in the end is given to `dispose`, in its thread. The same when the waiting greenlet is killed.
+    After `timeout_s` seconds, the wait for a free thread included, raises `timeout_error`; the call goes on alone, and
+    what it returns in the end is given to `dispose`, which must not wait. The same when the waiting greenlet is killed.
     """
-    left = False
-
-    def call() -> Any:
-        result = function()
-        if left and dispose is not None:
-            dispose(result)
-        return result
-
     job = None
     timer = gevent.Timeout.start_new(timeout_s, timeout_error)
     try:
-        job = threads.spawn(call)
+        job = threads.spawn(function)
         return job.get()
     except BaseException:
-        left = True
-        if job is not None and dispose is not None and job.ready() and job.successful():
-            # It ended between the deadline and here.
-            dispose(job.value)
+        if job is not None and dispose is not None:
+            job.rawlink(lambda ended: dispose(ended.value) if ended.successful() else None)
         raise
     finally:
         timer.close()

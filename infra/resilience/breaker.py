@@ -48,6 +48,8 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        # Plain attributes, for hot paths: whether calls pass, and failures in a row.
+        self.is_closed = True
         self.failure_count = 0
         self._failure_threshold = failure_threshold
         self._reset_after_s = reset_after_s
@@ -65,11 +67,6 @@ class Breaker:
         if self._clock() - opened_at >= self._reset_after_s:
             return State.HALF_OPEN
         return State.OPEN
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether calls pass; one attribute read, for hot paths."""
-        return self._opened_at is None
 
     def admit(self) -> bool:
         """Let a call through or raise CircuitOpen; True means that the caller is the probe and owes an outcome."""
@@ -93,6 +90,7 @@ class Breaker:
             return
         with self._lock:
             self.failure_count = 0
+            self.is_closed = True
             self._opened_at = None
             self._probe_started_at = None
 
@@ -104,6 +102,7 @@ class Breaker:
                 # A late failure of a call from before the opening does not prolong it.
                 if self._opened_at is None or self._probe_started_at is not None:
                     self._opened_at = self._clock()
+                    self.is_closed = False
                 self._probe_started_at = None
 
     def withdraw_probe(self) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,8 +45,8 @@ def start_worker() -> Iterator[Callable[..., int]]:
 
     yield start
     for process in processes:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGQUIT)  # at once, its worker included; a killed one would leave that behind
+        process.wait(timeout=20)
 
 
 def get(port: int, path: str) -> tuple[int, str]:
