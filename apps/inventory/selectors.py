@@ -8,6 +8,7 @@ from django.db.models import Q
 from apps.inventory import places, statements
 from apps.inventory.models import Reservation, ReservationState, Stock
 from apps.inventory.types import Hold
+from infra.sharding.slots import slot_of_user
 
 
 def available(skus: Collection[str]) -> dict[str, int]:
@@ -28,7 +29,11 @@ def find_hold(*, user_id: int, request_digest: bytes) -> list[Hold]:
     """Return what requests with this digest (method, path, key) of the user hold or held, oldest first."""
     holds: list[Hold] = []
     for alias in places.inventory_aliases():
-        rows = Reservation.objects.using(alias).filter(user_id=user_id, request_digest=request_digest)
+        rows = Reservation.objects.using(alias).filter(
+            slot=slot_of_user(user_id),  # an order's slot is its user's: one partition is read
+            user_id=user_id,
+            request_digest=request_digest,
+        )
         holds += _holds(rows)
     return sorted(holds, key=lambda hold: (hold.created_at, hold.order_id))
 

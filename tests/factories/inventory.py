@@ -24,11 +24,11 @@ def make_stock(on_hand: int, *, sku: str | None = None, reserved: int = 0, allot
     return sku
 
 
-def new_order_id(*, shard: int | None = None) -> int:
+def new_order_id(*, shard: int | None = None, slot: int | None = None) -> int:
     """Return an id that no other test uses, in a slot of the lower half (shard 0), the upper (1), or either in turn."""
     number = next(_sequence)
-    half = SLOT_COUNT // 2
-    slot = (number % 2 if shard is None else shard) * half + randbits(8)
+    if slot is None:
+        slot = (number % 2 if shard is None else shard) * (SLOT_COUNT // 2) + randbits(8)
     return compose(IdParts(at_ms=wall_clock_ms() + number, slot=slot, worker=randbits(9), sequence=number % 4))
 
 

@@ -52,7 +52,11 @@ class CatalogView(ApiView):
 class CategoryList(CatalogView):
     """GET /categories."""
 
-    @extend_schema(responses={200: CategoryListSerializer, 304: _NOT_MODIFIED}, parameters=_TAG_HEADERS)
+    @extend_schema(
+        operation_id="categories_list",
+        responses={200: CategoryListSerializer, 304: _NOT_MODIFIED},
+        parameters=_TAG_HEADERS,
+    )
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """List all categories."""
         return _answer(request, selectors.categories())
@@ -61,7 +65,11 @@ class CategoryList(CatalogView):
 class ProductList(CatalogView):
     """GET /products."""
 
-    @extend_schema(responses={200: ProductListSerializer, 304: _NOT_MODIFIED}, parameters=[ProductQuery, *_TAG_HEADERS])
+    @extend_schema(
+        operation_id="products_list",
+        responses={200: ProductListSerializer, 304: _NOT_MODIFIED},
+        parameters=[ProductQuery, *_TAG_HEADERS],
+    )
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """List products on sale, newest first, of a category or found by their words."""
         query = ProductQuery.read(request.GET)
@@ -76,6 +84,7 @@ class ProductDetail(CatalogView):
     """GET /products/{product_id}."""
 
     @extend_schema(
+        operation_id="products_retrieve",
         responses={200: ProductSerializer, 304: _NOT_MODIFIED},
         parameters=[OpenApiParameter("product_id", str, OpenApiParameter.PATH), *_TAG_HEADERS],
     )

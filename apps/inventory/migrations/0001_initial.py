@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        PartitionBySlot("inventory_reservation", partitions=16, databases=("inventory",)),
+        PartitionBySlot("inventory_reservation", partitions=64, databases=("inventory",)),
         migrations.CreateModel(
             name="Stock",
             fields=[

@@ -8,6 +8,7 @@ from django.test import override_settings
 from apps.inventory import selectors, services
 from apps.inventory.errors import StockMismatch
 from apps.inventory.models import Movement, Reservation, Stock
+from infra.sharding.slots import slot_of_user
 from tests.factories.inventory import NOW, counters, make_claim, make_stock, new_order_id
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -120,7 +121,7 @@ def test_only_old_holds_that_nobody_confirmed_are_stale_and_pages_follow_each_ot
 
 
 def test_a_hold_is_found_by_its_user_and_request() -> None:
-    claim = make_claim([(make_stock(5), 2)], user_id=41)
+    claim = make_claim([(make_stock(5), 2)], user_id=41, order_id=new_order_id(slot=slot_of_user(41)))
     services.reserve([claim], now=NOW)
 
     found = selectors.find_hold(user_id=41, request_digest=claim.request_digest)
