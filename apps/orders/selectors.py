@@ -198,7 +198,7 @@ def _narrow(
     if narrowed.text is not None:
         lines = OrderLine.objects.in_month(alias, month).filter(slot=OuterRef("slot"), order_id=OuterRef("id"))
         in_lines = lines.filter(title__icontains=narrowed.text)
-        matches = Q(city__icontains=narrowed.text) | Exists(in_lines)
+        matches: Q = Q(city__icontains=narrowed.text) | Q(Exists(in_lines))
         if narrowed.text.isascii() and narrowed.text.isdigit() and int(narrowed.text) <= MAX_ID:
             matches |= Q(id=int(narrowed.text))
         rows = rows.filter(matches)

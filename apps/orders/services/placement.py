@@ -25,7 +25,7 @@ from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
 from apps.orders.services.drafting import OrderDraft, draft_order
 from apps.orders.services.limits import check_open_unpaid_orders
-from apps.orders.services.recording import insert_orders
+from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, PlacedOrder
 from apps.users.services import lock_customer
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
@@ -184,6 +184,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
                 "The answer of the database was lost. Repeat the request with the same Idempotency-Key."
             ) from error
         raise
+    remember_noted_months(held)
 
 
 def _release(order_ids: Sequence[int], *, now: datetime) -> None:

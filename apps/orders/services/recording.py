@@ -4,17 +4,19 @@ Plain multi-row SQL instead of ORM objects: this is the hottest write of the sys
 statements and of Python objects.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+from cachetools import LRUCache
 from django.db import connections
 
 from apps.orders.events import PLACED, order_event_draft
 from apps.orders.models import Order, OrderEvent, OrderLine
 from apps.orders.services.drafting import OrderDraft
-from apps.users.services import note_order_month
+from apps.users.services import note_order_months
 from infra.crypto.cipher import encrypt_text
 from infra.idempotency.services import remember_many
 from infra.outbox.services import append
@@ -32,6 +34,9 @@ ORDER_COLUMNS: Final = (
 LINE_COLUMNS: Final = (
     "slot", "order_id", "line", "sku", "title", "quantity", "unit_price", "line_total", "refunded_quantity",
 )  # fmt: skip
+# The last month in which each customer is known to have ordered.
+_noted: Final[LRUCache[int, int]] = LRUCache(maxsize=100_000)
+_noted_lock: Final = threading.Lock()
 EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
 
 
@@ -48,9 +53,20 @@ def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) ->
         insert_rows(alias, Order, month, ORDER_COLUMNS, [_order_row(draft) for draft in members])
         insert_rows(alias, OrderLine, month, LINE_COLUMNS, [row for draft in members for row in _line_rows(draft)])
         insert_rows(alias, OrderEvent, month, EVENT_COLUMNS, [_event_row(draft) for draft in members])
-        for draft in members:
-            note_order_month(draft.order.user_id, month)
+        note_order_months(alias, [draft.order.user_id for draft in members if not _is_noted(draft)], month)
     append(alias, *(_placed_event(draft) for draft in drafts), now=now)
+
+
+def remember_noted_months(drafts: Sequence[OrderDraft]) -> None:
+    """Remember, after the commit, that these customers' months are noted: they stay so, and need no statement."""
+    with _noted_lock:
+        for draft in drafts:
+            _noted[draft.order.user_id] = Month.of_id(draft.order.id).number
+
+
+def _is_noted(draft: OrderDraft) -> bool:
+    with _noted_lock:
+        return _noted.get(draft.order.user_id) == Month.of_id(draft.order.id).number
 
 
 def insert_rows(
@@ -58,7 +74,7 @@ def insert_rows(
     model: type[MonthlyModel],
     month: Month,
     columns: Sequence[str],
-    rows: Sequence[tuple[object, ...]],
+    rows: Sequence[tuple[Any, ...]],
 ) -> None:
     """Insert rows into a month's table in one statement."""
     row_marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
@@ -75,7 +91,7 @@ def column_time(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(tzinfo=None)
 
 
-def _order_row(draft: OrderDraft) -> tuple[object, ...]:
+def _order_row(draft: OrderDraft) -> tuple[Any, ...]:
     order = draft.order
     return (
         slot_of(order.id), order.id, order.user_id, 0, order.version, order.payment_status, order.fulfillment_status,
@@ -87,7 +103,7 @@ def _order_row(draft: OrderDraft) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _line_rows(draft: OrderDraft) -> list[tuple[object, ...]]:
+def _line_rows(draft: OrderDraft) -> list[tuple[Any, ...]]:
     order_id = draft.order.id
     slot = slot_of(order_id)
     return [
@@ -96,7 +112,7 @@ def _line_rows(draft: OrderDraft) -> list[tuple[object, ...]]:
     ]
 
 
-def _event_row(draft: OrderDraft) -> tuple[object, ...]:
+def _event_row(draft: OrderDraft) -> tuple[Any, ...]:
     order = draft.order
     return (slot_of(order.id), order.id, order.version, PLACED, column_time(order.placed_at), "shopper", "")
 
