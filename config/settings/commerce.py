@@ -31,5 +31,7 @@ IDEMPOTENCY_RETENTION_DAYS = 7
 # may still bring their units back, movements of stock as long as the staff look back. The table of reservations has 64
 # partitions: three days of two million orders are 230,000 rows in each.
 INVENTORY_CLOSED_RETENTION_DAYS = 1
-INVENTORY_SETTLED_RETENTION_DAYS = env.integer("FLOODGATE_SETTLED_RETENTION_DAYS", default=3 if env.IS_PRODUCTION else 30)
+INVENTORY_SETTLED_RETENTION_DAYS = env.integer(
+    "FLOODGATE_SETTLED_RETENTION_DAYS", default=3 if env.IS_PRODUCTION else 30
+)
 INVENTORY_MOVEMENT_RETENTION_DAYS = env.integer("FLOODGATE_MOVEMENT_RETENTION_DAYS", default=60)
