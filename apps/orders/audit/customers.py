@@ -8,12 +8,11 @@ from typing import Final
 from django.conf import settings
 
 from apps.orders.audit.findings import BACKLOG_BOUND_S, Finding
-from apps.orders.audit.reading import MAX_FINDINGS, fetch, utc
+from apps.orders.audit.reading import MAX_FINDINGS, MAX_SLOTS_READ, fetch, utc
 from apps.users.services.registration import reap_orphan_customers
 from infra.sharding.places import shard_aliases
 
 DIRECTORY: Final = "users"
-MAX_BUCKETS_READ: Final = 64
 _BUCKET: Final = "CRC32(user_id) & 1023"
 
 
@@ -40,10 +39,10 @@ def customers_agree_with_the_directory(_: str, now: datetime) -> Iterator[Findin
     known = _sums((DIRECTORY,), "users_identity", "state = 'live'")
     stored = _sums(shard_aliases(), "users_customer", "state <> 'registering'")
     buckets = sorted(bucket for bucket in known.keys() | stored.keys() if known.get(bucket) != stored.get(bucket))
-    for bucket in buckets[:MAX_BUCKETS_READ]:
+    for bucket in buckets[:MAX_SLOTS_READ]:
         yield from _compare_bucket(bucket)
-    if len(buckets) > MAX_BUCKETS_READ:
-        yield Finding("customers", "all", "further customers", f"{len(buckets) - MAX_BUCKETS_READ} more buckets differ")
+    if len(buckets) > MAX_SLOTS_READ:
+        yield Finding("customers", "all", "further customers", f"{len(buckets) - MAX_SLOTS_READ} more buckets differ")
 
 
 def _sums(aliases: tuple[str, ...], table: str, condition: str) -> dict[int, tuple[int, int]]:

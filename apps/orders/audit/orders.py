@@ -6,7 +6,7 @@ from datetime import datetime
 from django.conf import settings
 
 from apps.orders.audit.findings import BACKLOG_BOUND_S, Finding
-from apps.orders.audit.reading import MAX_FINDINGS, fetch, months_of, utc
+from apps.orders.audit.reading import MAX_FINDINGS, MonthTables, differing_slots, fetch, months_of, utc
 from apps.orders.models import OrderKind
 from apps.orders.services.expiry import expire_orders
 
@@ -14,25 +14,20 @@ _REAL = f"o.kind = {OrderKind.REAL:d}"
 
 
 def totals_add_up(alias: str, now: datetime) -> Iterator[Finding]:
-    """Lines sum to the subtotal, `total = subtotal - discount - points_value + shipping_fee`, nothing below zero."""
+    """`total = subtotal - discount - points_value + shipping_fee`, price times quantity, nothing below zero."""
     for month in months_of(alias):
-        rows = fetch(
+        for order_id, subtotal, discount, points, shipping, total in fetch(
             alias,
-            "SELECT o.id, o.subtotal, o.total, o.discount, o.points_value, o.shipping_fee, COALESCE(l.line_sum, 0) "
-            f"FROM {month.order} o LEFT JOIN "
-            f"(SELECT slot, order_id, SUM(line_total) AS line_sum FROM {month.line} GROUP BY slot, order_id) l "
-            "ON l.slot = o.slot AND l.order_id = o.id "
-            f"WHERE {_REAL} AND (o.subtotal <> COALESCE(l.line_sum, 0) OR o.total < 0 OR o.subtotal < 0 "
-            "OR o.total <> o.subtotal - o.discount - o.points_value + o.shipping_fee) "
-            f"LIMIT {MAX_FINDINGS}",
-        )
-        for order_id, subtotal, total, discount, points, shipping, lines in rows:
+            f"SELECT o.id, o.subtotal, o.discount, o.points_value, o.shipping_fee, o.total FROM {month.order} o "
+            f"WHERE {_REAL} AND (o.total < 0 OR o.subtotal < 0 "
+            f"OR o.total <> o.subtotal - o.discount - o.points_value + o.shipping_fee) LIMIT {MAX_FINDINGS}",
+        ):
             yield Finding(
                 "totals",
                 alias,
                 f"order {order_id}",
-                f"lines {lines:f}, subtotal {subtotal:f} - discount {discount:f} - points {points:f} "
-                f"+ shipping {shipping:f}, total {total:f}",
+                f"subtotal {subtotal:f} - discount {discount:f} - points {points:f} + shipping {shipping:f} "
+                f"is not the total {total:f}",
             )
         # Imported prices may have more decimals than their currency; all others have no more, and multiply exactly.
         for order_id, line in fetch(
@@ -44,37 +39,77 @@ def totals_add_up(alias: str, now: datetime) -> Iterator[Finding]:
             yield Finding("totals", alias, f"order {order_id}, line {line}", "price times quantity is not the total")
 
 
-def lines_have_their_order(alias: str, now: datetime) -> Iterator[Finding]:
-    """Lines, events, attempts and refunds belong to a real order, and an order has lines."""
+def lines_sum_to_the_subtotal(alias: str, now: datetime) -> Iterator[Finding]:
+    """The lines of each order sum to its subtotal, and all lines have their order."""
     for month in months_of(alias):
-        for table in (month.line, month.event, month.attempt, month.refund):
-            for (order_id,) in fetch(
-                alias,
-                f"SELECT DISTINCT t.order_id FROM {table} t "
-                f"LEFT JOIN {month.order} o ON o.slot = t.slot AND o.id = t.order_id AND {_REAL} "
-                f"WHERE o.id IS NULL LIMIT {MAX_FINDINGS}",
-            ):
-                yield Finding("orphans", alias, f"order {order_id} in {table}", "rows of an order that is not there")
+        sums = f"SELECT slot, order_id, SUM(line_total) AS line_sum FROM {month.line}"
+        slots = differing_slots(
+            alias,
+            f"SELECT o.slot, COUNT(*), SUM(CRC32(CONCAT(o.id, ':', o.subtotal))) FROM {month.order} o "
+            f"WHERE {_REAL} GROUP BY o.slot",
+            "SELECT slot, COUNT(*), SUM(CRC32(CONCAT(order_id, ':', line_sum))) "
+            f"FROM ({sums} GROUP BY slot, order_id) l GROUP BY slot",
+        )
+        if not slots:
+            continue
+        for order_id, subtotal, line_sum in fetch(
+            alias,
+            f"SELECT o.id, o.subtotal, COALESCE(l.line_sum, 0) FROM {month.order} o "
+            f"LEFT JOIN ({sums} WHERE slot IN ({slots}) GROUP BY slot, order_id) l "
+            "ON l.slot = o.slot AND l.order_id = o.id "
+            f"WHERE o.slot IN ({slots}) AND {_REAL} AND o.subtotal <> COALESCE(l.line_sum, 0) LIMIT {MAX_FINDINGS}",
+        ):
+            yield Finding(
+                "totals", alias, f"order {order_id}, lines", f"lines {line_sum:f} are not the subtotal {subtotal:f}"
+            )
+        yield from _orphans(alias, month, month.line, f"t.slot IN ({slots}) AND ")
 
 
 def versions_have_no_gaps(alias: str, now: datetime) -> Iterator[Finding]:
-    """Each order has exactly one event for each of its versions, from 1 on."""
+    """Each order has exactly one event for each of its versions, from 1 on, and all events have their order."""
     for month in months_of(alias):
-        rows = fetch(
+        counts = f"SELECT slot, order_id, COUNT(*) AS events, MAX(version) AS highest FROM {month.event}"
+        slots = differing_slots(
             alias,
-            "SELECT o.id, o.version, COALESCE(e.events, 0), COALESCE(e.highest, 0) "
-            f"FROM {month.order} o LEFT JOIN (SELECT slot, order_id, COUNT(*) AS events, MAX(version) AS highest "
-            f"FROM {month.event} GROUP BY slot, order_id) e ON e.slot = o.slot AND e.order_id = o.id "
-            f"WHERE {_REAL} AND (o.version <> COALESCE(e.events, 0) OR o.version <> COALESCE(e.highest, 0)) "
-            f"LIMIT {MAX_FINDINGS}",
+            f"SELECT o.slot, COUNT(*), SUM(CRC32(CONCAT(o.id, ':', o.version, ':', o.version))) FROM {month.order} o "
+            f"WHERE {_REAL} GROUP BY o.slot",
+            "SELECT slot, COUNT(*), SUM(CRC32(CONCAT(order_id, ':', events, ':', highest))) "
+            f"FROM ({counts} GROUP BY slot, order_id) e GROUP BY slot",
         )
-        for order_id, version, events, highest in rows:
+        if not slots:
+            continue
+        for order_id, version, events, highest in fetch(
+            alias,
+            f"SELECT o.id, o.version, COALESCE(e.events, 0), COALESCE(e.highest, 0) FROM {month.order} o "
+            f"LEFT JOIN ({counts} WHERE slot IN ({slots}) GROUP BY slot, order_id) e "
+            "ON e.slot = o.slot AND e.order_id = o.id "
+            f"WHERE o.slot IN ({slots}) AND {_REAL} "
+            f"AND (o.version <> COALESCE(e.events, 0) OR o.version <> COALESCE(e.highest, 0)) LIMIT {MAX_FINDINGS}",
+        ):
             yield Finding(
                 "versions",
                 alias,
                 f"order {order_id}",
                 f"at version {version} with {events} events, the last of version {highest}",
             )
+        yield from _orphans(alias, month, month.event, f"t.slot IN ({slots}) AND ")
+
+
+def payments_have_their_order(alias: str, now: datetime) -> Iterator[Finding]:
+    """All payments and refunds have their order."""
+    for month in months_of(alias):
+        for table in (month.attempt, month.refund):
+            yield from _orphans(alias, month, table, "")
+
+
+def _orphans(alias: str, month: MonthTables, table: str, condition: str) -> Iterator[Finding]:
+    for (order_id,) in fetch(
+        alias,
+        f"SELECT DISTINCT t.order_id FROM {table} t "
+        f"LEFT JOIN {month.order} o ON o.slot = t.slot AND o.id = t.order_id AND {_REAL} "
+        f"WHERE {condition}o.id IS NULL LIMIT {MAX_FINDINGS}",
+    ):
+        yield Finding("orphans", alias, f"order {order_id} in {table}", "rows of an order that is not there")
 
 
 def orders_have_their_customer(alias: str, now: datetime) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from apps.inventory import services as inventory
 from apps.inventory.models import ReservationState
 from apps.inventory.places import inventory_aliases
 from apps.orders.audit.findings import CLOSED_STOCK_BOUND_S, HOLD_BOUND_S, Finding
-from apps.orders.audit.reading import MonthTables, fetch, months_of, utc
+from apps.orders.audit.reading import MAX_SLOTS_READ, MonthTables, fetch, months_of, utc
 from apps.orders.domain import OrderStatus, StockTarget, stock_target
 from apps.orders.models import OrderKind
 from apps.orders.services.reaper import reap_stale_holds
@@ -26,7 +26,6 @@ from infra.sharding.ids import first_id_at
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_slot, shard_aliases
 
-MAX_SLOTS_READ: Final = 64
 _OPEN_STATES: Final = frozenset({ReservationState.HELD, ReservationState.CONFIRMED})
 _CHECKSUM: Final = "SUM(CRC32(CONCAT(order_id, ':', sku, ':', quantity)))"
 

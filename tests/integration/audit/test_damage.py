@@ -70,7 +70,7 @@ def found(check: Checking, alias: str, about: object) -> list[Finding]:
 
 ORDER_DAMAGE: dict[str, tuple[Checking, str]] = {
     "a subtotal that is not the sum of the lines": (
-        orders.totals_add_up,
+        orders.lines_sum_to_the_subtotal,
         "UPDATE {line} SET line_total = line_total + 1 WHERE slot = {slot} AND order_id = {id}",
     ),
     "a total off its formula": (
@@ -85,8 +85,15 @@ ORDER_DAMAGE: dict[str, tuple[Checking, str]] = {
         orders.totals_add_up,
         "UPDATE {line} SET refunded_quantity = 3 WHERE slot = {slot} AND order_id = {id}",
     ),
-    "lost lines": (orders.totals_add_up, "DELETE FROM {line} WHERE slot = {slot} AND order_id = {id}"),
-    "lines of a lost order": (orders.lines_have_their_order, "DELETE FROM {order} WHERE slot = {slot} AND id = {id}"),
+    "lost lines": (orders.lines_sum_to_the_subtotal, "DELETE FROM {line} WHERE slot = {slot} AND order_id = {id}"),
+    "lines of a lost order": (
+        orders.lines_sum_to_the_subtotal,
+        "DELETE FROM {order} WHERE slot = {slot} AND id = {id}",
+    ),
+    "events of a lost order": (
+        orders.versions_have_no_gaps,
+        "DELETE FROM {order} WHERE slot = {slot} AND id = {id}",
+    ),
     "a lost event": (
         orders.versions_have_no_gaps,
         "DELETE FROM {event} WHERE slot = {slot} AND order_id = {id}",
@@ -303,6 +310,13 @@ def test_an_open_payment_that_nobody_follows_is_found_and_mended(subject: Subjec
     assert finding.mend is not None
     finding.mend(timezone.now())
     assert found(check, subject.alias, subject.order_id) == []
+
+
+def test_a_payment_of_a_lost_order_is_found(subject: Subject) -> None:
+    pay(subject)
+    assert found(orders.payments_have_their_order, subject.alias, subject.order_id) == []
+    subject.run("DELETE FROM {order} WHERE slot = {slot} AND id = {id}")
+    assert len(found(orders.payments_have_their_order, subject.alias, subject.order_id)) == 1
 
 
 def test_a_payment_that_came_is_clean_and_its_money_is_watched(subject: Subject) -> None:
