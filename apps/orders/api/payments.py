@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.orders.api.rendering import rfc3339
-from apps.orders.api.views import IDEMPOTENCY_KEY, ORDER_ID, REPLAYED
+from apps.orders.api.views import ORDER_ID
 from apps.orders.domain import round_money
 from apps.orders.selectors import get_order_row
 from apps.orders.services.payment import receive_callback, start_payment
@@ -27,6 +27,7 @@ from apps.users.api.permissions import IsShopper
 from infra.api.serializers import StrictCharField, StrictSerializer
 from infra.api.views import ApiView, parse_id
 from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+from infra.idempotency.schema import REQUIRED_KEY, replayed_header
 
 MAX_URL_LENGTH: Final = 1990
 _NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,31}\Z"
@@ -139,7 +140,7 @@ class PaymentsView(ApiView):
         operation_id="orders_payments_start",
         summary="Start to pay an order",
         description="A new attempt supersedes an open one.",
-        parameters=[ORDER_ID, IDEMPOTENCY_KEY, _LOCATION, REPLAYED],
+        parameters=[ORDER_ID, REQUIRED_KEY, _LOCATION, replayed_header(201)],
         request=StartPaymentSerializer,
         responses={201: OpenApiResponse(PaymentSerializer, description="The attempt, as it was started.")},
     )

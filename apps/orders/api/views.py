@@ -24,27 +24,14 @@ from apps.orders.domain import OrderStatus
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.placement import place_order
 from apps.orders.types import OrderFilter, OrderRequest
+from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, CursorCodec
 from infra.api.views import ApiView, parse_id
 from infra.idempotency.api import IdempotentMixin
-from infra.idempotency.keys import HEADER, REPLAYED_HEADER, read_key, request_key
+from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+from infra.idempotency.schema import OPTIONAL_KEY, REQUIRED_KEY, replayed_header
 
-IDEMPOTENCY_KEY: Final = OpenApiParameter(
-    HEADER,
-    OpenApiTypes.STR,
-    OpenApiParameter.HEADER,
-    required=True,
-    description="1 to 255 visible ASCII characters, one for each order that is meant.",
-    pattern="^[!-~]{1,255}$",
-)
-OPTIONAL_IDEMPOTENCY_KEY: Final = OpenApiParameter(
-    HEADER,
-    OpenApiTypes.STR,
-    OpenApiParameter.HEADER,
-    description="1 to 255 visible ASCII characters.",
-    pattern="^[!-~]{1,255}$",
-)
 ORDER_ID: Final = OpenApiParameter(
     "order_id", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[1-9][0-9]{0,18}$", description="The order's id."
 )
@@ -55,13 +42,6 @@ _LIST_PARAMETERS: Final = [
     OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
     OpenApiParameter("cursor", {"type": "string", "minLength": 1, "maxLength": 1000}),
 ]
-REPLAYED: Final = OpenApiParameter(
-    REPLAYED_HEADER,
-    {"type": "string", "enum": ["true"]},
-    OpenApiParameter.HEADER,
-    response=True,
-    description="Set when an earlier request with the same key has placed the order.",
-)
 _LOCATION: Final = OpenApiParameter(
     "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[201], description="Where the order is."
 )
@@ -85,18 +65,19 @@ class OrdersView(ApiView):
     @extend_schema(
         operation_id="orders_place",
         summary="Place an order",
-        parameters=[IDEMPOTENCY_KEY, _LOCATION, REPLAYED],
+        parameters=[REQUIRED_KEY, _LOCATION, replayed_header(201)],
         request=PlaceOrderSerializer,
         responses={201: OpenApiResponse(OrderSerializer, description="The order, as it was placed.")},
     )
     def post(self, request: Request) -> Response:
         """Place an order, or return the one that this key has placed."""
+        shopper = current_shopper(request)
         key = read_key(request.headers, required=True)
         wanted = _order_reader().run_validation(request.data)
         placed = place_order(
             OrderRequest(
                 key=request_key(
-                    user_id=request.user.user_id,
+                    user_id=shopper.user_id,
                     method="POST",
                     path=request.path,
                     key=str(key),
@@ -108,7 +89,7 @@ class OrdersView(ApiView):
                 points=wanted.get("points", 0),
                 expected_total=wanted.get("expected_total"),
                 note=wanted.get("note", ""),
-                exempt=request.user.exempt,
+                exempt=shopper.exempt,
             ),
             now=timezone.now(),
         )
@@ -147,7 +128,7 @@ class OrderView(ApiView):
     )
     def get(self, request: Request, order_id: str) -> Response:
         """Return the order."""
-        order = selectors.get_order(user_id=request.user.user_id, order_id=parse_id(order_id, what="order"))
+        order = selectors.get_order(user_id=current_shopper(request).user_id, order_id=parse_id(order_id, what="order"))
         return Response(order_json(order))
 
 
@@ -164,7 +145,9 @@ class OrderEventsView(ApiView):
     )
     def get(self, request: Request, order_id: str) -> Response:
         """Return all steps of the order's life."""
-        events = selectors.order_events(user_id=request.user.user_id, order_id=parse_id(order_id, what="order"))
+        events = selectors.order_events(
+            user_id=current_shopper(request).user_id, order_id=parse_id(order_id, what="order")
+        )
         return Response({"results": [order_event_json(event) for event in events], "next": None})
 
 
@@ -172,7 +155,7 @@ class OrderEventsView(ApiView):
     post=extend_schema(
         operation_id="orders_cancel",
         summary="Cancel an order",
-        parameters=[ORDER_ID, OPTIONAL_IDEMPOTENCY_KEY, REPLAYED],
+        parameters=[ORDER_ID, OPTIONAL_KEY, replayed_header(200)],
         request=CancelOrderSerializer,
         responses={200: OpenApiResponse(OrderSerializer, description="The order, cancelled or being refunded.")},
     )
@@ -187,7 +170,7 @@ class CancelOrderView(IdempotentMixin, ApiView):
         serializer = CancelOrderSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         order = cancel_order(
-            user_id=request.user.user_id,
+            user_id=current_shopper(request).user_id,
             order_id=parse_id(kwargs["order_id"], what="order"),
             reason=serializer.validated_data.get("reason", ""),
             now=timezone.now(),
@@ -206,7 +189,7 @@ def _page(request: Request, query: dict[str, Any]) -> Response:
     narrowed = OrderFilter(
         status=query.get("status"), placed_from=query.get("from"), placed_to=query.get("to"), text=query.get("q")
     )
-    user_id = request.user.user_id
+    user_id = current_shopper(request).user_id
     codec = CursorCodec(user_id, request.path, narrowed)
     key = codec.decode(query.get("cursor"))
     page = selectors.list_orders(

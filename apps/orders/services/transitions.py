@@ -141,7 +141,7 @@ def _compare_and_set(alias: str, month: Month, orders: Sequence[Order], columns:
     parameters: list[Any] = []
     for column in columns:
         if column != "version":
-            field = Order._meta.get_field(column)
+            field: Any = Order._meta.get_field(column)
             assignments.append(f"`{column}` = %s")
             parameters.append(field.get_db_prep_save(getattr(orders[0], column), connection))
     condition = " OR ".join(["(slot = %s AND id = %s AND version = %s)"] * len(orders))
