@@ -1,11 +1,13 @@
 """Hashing and checking passwords, off the event loop and bounded.
 
 Argon2id takes 20 to 40 ms and 19 MiB: under gevent it runs in native threads of its own, so that other requests go on;
-elsewhere in the calling thread. Beyond a bounded number of waiting calls the answer is 503, at once.
+elsewhere in the calling thread. Beyond a bounded number of waiting calls the answer is 503 at once; one that has waited
+too long, since the machine is slower than its queue, is told so without being hashed.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -19,6 +21,7 @@ from apps.users.domain import normalise_password
 from infra.errors import Overloaded
 
 T = TypeVar("T")
+_BUSY: Final = "Too many logins at once. Nothing was taken."
 _NOBODYS_PASSWORD: Final = "nobody has this password"  # noqa: S105
 
 
@@ -32,10 +35,11 @@ class HashingThreads:
         self._run: Callable[..., Any]
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call the function in a hashing thread and wait for it; raises Overloaded when the queue is full."""
+        """Call the function in a hashing thread and wait for it; raises Overloaded for a full or a slow queue."""
         self._admit()
+        begin_by = time.monotonic() + settings.PASSWORD_HASH_WAIT_S
         try:
-            return self._run(function, *arguments)
+            return self._run(_unless_late, begin_by, function, *arguments)
         finally:
             with self._lock:
                 self._admitted -= 1
@@ -45,8 +49,14 @@ class HashingThreads:
             if self._pid != os.getpid():  # the first call, or the first one after a fork
                 self._pid, self._admitted, self._run = os.getpid(), 0, _runner(settings.PASSWORD_HASH_THREADS)
             if self._admitted >= settings.PASSWORD_HASH_THREADS + settings.PASSWORD_HASH_QUEUE:
-                raise Overloaded("Too many logins at once. Nothing was taken.")
+                raise Overloaded(_BUSY)
             self._admitted += 1
+
+
+def _unless_late(begin_by: float, function: Callable[..., T], *arguments: object) -> T:
+    if time.monotonic() > begin_by:
+        raise Overloaded(_BUSY)
+    return function(*arguments)
 
 
 def _runner(thread_count: int) -> Callable[..., Any]:

@@ -45,6 +45,8 @@ CODE_SENDER = env.text("FLOODGATE_CODE_SENDER", local="apps.users.senders.local.
 # Argon2id hashes at once in a process (19 MiB and 20 to 40 ms each), and how many may wait before 503.
 PASSWORD_HASH_THREADS = env.integer("FLOODGATE_PASSWORD_HASH_THREADS", default=2)
 PASSWORD_HASH_QUEUE = env.integer("FLOODGATE_PASSWORD_HASH_QUEUE", default=64)
+# One that has waited this long is told 503 instead of being hashed.
+PASSWORD_HASH_WAIT_S = env.number("FLOODGATE_PASSWORD_HASH_WAIT_S", default=4.0)
 
 # Failed logins of one login from one address: this many are free, then each doubles the wait up to the cap.
 LOGIN_FREE_FAILURES = 5

@@ -7,14 +7,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.users.api.authentication import current_shopper
+from apps.users.api.schema import SESSION_ID
 from apps.users.api.serializers import (
-    LoginRequest,
-    RefreshRequest,
+    LoginSerializer,
+    RefreshSerializer,
     RegisterAnswer,
-    RegisterRequest,
+    RegisterSerializer,
     SessionListAnswer,
     TokenAnswer,
-    VerifyRequest,
+    VerifySerializer,
 )
 from apps.users.domain import MalformedLogin, normalise_login
 from apps.users.errors import CredentialsInvalid
@@ -40,10 +41,10 @@ class OpenView(ApiView):
 class RegisterView(OpenView):
     """POST /auth/register."""
 
-    @extend_schema(operation_id="register", request=RegisterRequest, responses={201: RegisterAnswer})
+    @extend_schema(operation_id="register", request=RegisterSerializer, responses={201: RegisterAnswer})
     def post(self, request: Request) -> Response:
         """Register; a code is sent to each e-mail address and phone."""
-        body = RegisterRequest(data=request.data)
+        body = RegisterSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         user_id = register(logins=body.logins, password=body.validated_data["password"], now=timezone.now())
         return Response({"user_id": str(user_id)}, status=_CREATED)
@@ -52,10 +53,10 @@ class RegisterView(OpenView):
 class VerifyView(OpenView):
     """POST /auth/verify."""
 
-    @extend_schema(operation_id="verify_login", request=VerifyRequest, responses={204: None})
+    @extend_schema(operation_id="verify_login", request=VerifySerializer, responses={204: None})
     def post(self, request: Request) -> Response:
         """Make an e-mail address or phone a login by the code that was sent to it."""
-        body = VerifyRequest(data=request.data)
+        body = VerifySerializer(data=request.data)
         body.is_valid(raise_exception=True)
         try:
             login = normalise_login(body.validated_data["login"])
@@ -68,10 +69,10 @@ class VerifyView(OpenView):
 class TokenView(OpenView):
     """POST /auth/token."""
 
-    @extend_schema(operation_id="log_in", request=LoginRequest, responses={200: TokenAnswer})
+    @extend_schema(operation_id="log_in", request=LoginSerializer, responses={200: TokenAnswer})
     def post(self, request: Request) -> Response:
         """Log in with a password."""
-        body = LoginRequest(data=request.data)
+        body = LoginSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         pair = log_in(
             login=body.validated_data["login"],
@@ -86,10 +87,10 @@ class TokenView(OpenView):
 class RefreshView(OpenView):
     """POST /auth/token/refresh."""
 
-    @extend_schema(operation_id="refresh_token", request=RefreshRequest, responses={200: TokenAnswer})
+    @extend_schema(operation_id="refresh_token", request=RefreshSerializer, responses={200: TokenAnswer})
     def post(self, request: Request) -> Response:
         """Spend a refresh token for the next pair."""
-        body = RefreshRequest(data=request.data)
+        body = RefreshSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         return Response(_pair(refresh(token=body.validated_data["refresh"], now=timezone.now())))
 
@@ -97,10 +98,10 @@ class RefreshView(OpenView):
 class LogoutView(OpenView):
     """POST /auth/logout."""
 
-    @extend_schema(operation_id="log_out", request=RefreshRequest, responses={204: None})
+    @extend_schema(operation_id="log_out", request=RefreshSerializer, responses={204: None})
     def post(self, request: Request) -> Response:
         """End the session of a refresh token; 204 whatever the token is."""
-        body = RefreshRequest(data=request.data)
+        body = RefreshSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         log_out(token=body.validated_data["refresh"], now=timezone.now())
         return Response(status=_NO_CONTENT)
@@ -130,7 +131,7 @@ class SessionListView(ApiView):
 class SessionView(ApiView):
     """/auth/sessions/{id}."""
 
-    @extend_schema(operation_id="end_session", responses={204: None})
+    @extend_schema(operation_id="end_session", parameters=[SESSION_ID], responses={204: None})
     def delete(self, request: Request, session_id: str) -> Response:
         """End a session."""
         delete_session(user_id=current_shopper(request).user_id, session_id=session_id, now=timezone.now())

@@ -1,9 +1,11 @@
-"""How the OpenAPI schema tells of access tokens; apart from the views, which DRF's settings import."""
+"""What the OpenAPI schema says of access tokens and of the ids in paths."""
 
-from typing import Any
+from typing import Any, Final
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 
 
 class ShopperAuthenticationScheme(OpenApiAuthenticationExtension):
@@ -17,4 +19,13 @@ class ShopperAuthenticationScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
-SCHEMES = (ShopperAuthenticationScheme,)
+SESSION_ID: Final = OpenApiParameter(
+    "session_id", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[0-9a-f]{32}$", description="The session's id."
+)
+ADDRESS_ID: Final = OpenApiParameter(
+    "address_id", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[1-9][0-9]{0,18}$", description="The address's id."
+)
+ADDRESS_LOCATION: Final = OpenApiParameter(
+    "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[201], description="Where the address is."
+)
+SCHEMES: Final = (ShopperAuthenticationScheme,)

@@ -9,29 +9,29 @@ from apps.users.api.fields import (
     CountryField,
     EmailAddressField,
     LocaleField,
+    OptionalPhoneField,
     PasswordField,
     PhoneField,
     TimeZoneField,
     UsernameField,
 )
-from apps.users.domain import MAX_EMAIL_LENGTH, MAX_LOGIN_LENGTH, MAX_USERNAME_LENGTH
+from apps.users.domain import MAX_LOGIN_LENGTH
 from apps.users.models import Address, Customer, Session
 from apps.users.types import AddressFields, LoginKind, LoginName
 from infra.api.serializers import IdField, StrictCharField, StrictSerializer
 
-_MAX_PHONE_LENGTH: Final = 16
 _LINE_LENGTH: Final = 200
 
 
-class RegisterRequest(StrictSerializer):
+class RegisterSerializer(StrictSerializer):
     """A registration: a password and at least one login."""
 
     default_error_messages = {"no_login": "Give a username, an e-mail address or a phone number."}
 
     password = PasswordField()
-    username = UsernameField(required=False, max_length=MAX_USERNAME_LENGTH)
-    email = EmailAddressField(required=False, max_length=MAX_EMAIL_LENGTH)
-    phone = PhoneField(required=False, max_length=_MAX_PHONE_LENGTH)
+    username = UsernameField(required=False)
+    email = EmailAddressField(required=False)
+    phone = PhoneField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a registration that nobody could log in to."""
@@ -53,21 +53,21 @@ class RegisterAnswer(serializers.Serializer[Any]):
     user_id = IdField()
 
 
-class VerifyRequest(StrictSerializer):
+class VerifySerializer(StrictSerializer):
     """The proof of an e-mail address or phone."""
 
     login = StrictCharField(min_length=1, max_length=MAX_LOGIN_LENGTH)
     code = CodeField()
 
 
-class LoginRequest(StrictSerializer):
+class LoginSerializer(StrictSerializer):
     """A login by password."""
 
     login = StrictCharField(min_length=1, max_length=MAX_LOGIN_LENGTH)
     password = StrictCharField(min_length=1, max_length=128, write_only=True)
 
 
-class RefreshRequest(StrictSerializer):
+class RefreshSerializer(StrictSerializer):
     """A refresh token."""
 
     refresh = StrictCharField(min_length=1, max_length=512)
@@ -102,19 +102,19 @@ class SessionListAnswer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
-class PasswordRequest(StrictSerializer):
+class PasswordSerializer(StrictSerializer):
     """A change of password."""
 
     current_password = StrictCharField(min_length=1, max_length=128, write_only=True)
     new_password = PasswordField()
 
 
-class ProfileRequest(StrictSerializer):
+class ProfileSerializer(StrictSerializer):
     """What a shopper may change about their profile."""
 
     display_name = StrictCharField(required=False, allow_blank=True, max_length=100)
-    locale = LocaleField(required=False, max_length=16)
-    time_zone = TimeZoneField(required=False, max_length=64)
+    locale = LocaleField(required=False)
+    time_zone = TimeZoneField(required=False)
 
 
 class ProfileAnswer(serializers.Serializer[Customer]):
@@ -154,12 +154,12 @@ class ProfileAnswer(serializers.Serializer[Customer]):
         return customer.phone_verified_at is not None
 
 
-class AddressRequest(StrictSerializer):
+class AddressSerializer(StrictSerializer):
     """An address."""
 
     name = StrictCharField(max_length=100)
-    phone = PhoneField(required=False, allow_blank=True, max_length=_MAX_PHONE_LENGTH, default="")
-    country = CountryField(max_length=2)
+    phone = OptionalPhoneField(required=False, default="")
+    country = CountryField()
     region = StrictCharField(required=False, allow_blank=True, max_length=100, default="")
     city = StrictCharField(max_length=100)
     line1 = StrictCharField(max_length=_LINE_LENGTH)

@@ -8,13 +8,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.users.api.authentication import current_shopper
+from apps.users.api.schema import ADDRESS_ID, ADDRESS_LOCATION
 from apps.users.api.serializers import (
     AddressAnswer,
     AddressListAnswer,
-    AddressRequest,
-    PasswordRequest,
+    AddressSerializer,
+    PasswordSerializer,
     ProfileAnswer,
-    ProfileRequest,
+    ProfileSerializer,
 )
 from apps.users.selectors import get_address, get_customer, list_addresses
 from apps.users.services.addresses import create_address, delete_address, replace_address
@@ -24,6 +25,7 @@ from infra.api.client_address import client_address
 from infra.api.views import ApiView, parse_id
 from infra.crypto.blind_index import blind_index
 from infra.idempotency.api import IdempotentMixin
+from infra.idempotency.schema import OPTIONAL_KEY, replayed_header
 
 _NO_CONTENT = 204
 _CREATED = 201
@@ -37,10 +39,10 @@ class ProfileView(ApiView):
         """Return the shopper's account."""
         return Response(ProfileAnswer(get_customer(current_shopper(request).user_id)).data)
 
-    @extend_schema(operation_id="update_profile", request=ProfileRequest, responses={200: ProfileAnswer})
+    @extend_schema(operation_id="update_profile", request=ProfileSerializer, responses={200: ProfileAnswer})
     def patch(self, request: Request) -> Response:
         """Change display name, locale or time zone."""
-        body = ProfileRequest(data=request.data)
+        body = ProfileSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         customer = update_profile(
             user_id=current_shopper(request).user_id, changes=body.validated_data, now=timezone.now()
@@ -53,7 +55,12 @@ class PasswordView(IdempotentMixin, ApiView):
 
     change: PasswordChange
 
-    @extend_schema(operation_id="change_password", request=PasswordRequest, responses={204: None})
+    @extend_schema(
+        operation_id="change_password",
+        request=PasswordSerializer,
+        responses={204: None},
+        parameters=[OPTIONAL_KEY, replayed_header(204)],
+    )
     def post(self, request: Request) -> Response:
         """Change the password; all other sessions end."""
         return super().post(request)
@@ -65,7 +72,7 @@ class PasswordView(IdempotentMixin, ApiView):
 
     def prepare(self, request: Request) -> None:
         """Check the current password and hash the new one, which is no work for a transaction."""
-        body = PasswordRequest(data=request.data)
+        body = PasswordSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         self.change = prepare_password_change(
             user_id=current_shopper(request).user_id,
@@ -90,14 +97,19 @@ class AddressListView(IdempotentMixin, ApiView):
         addresses = list_addresses(current_shopper(request).user_id)
         return Response(AddressListAnswer({"results": addresses, "next": None}).data)
 
-    @extend_schema(operation_id="create_address", request=AddressRequest, responses={201: AddressAnswer})
+    @extend_schema(
+        operation_id="create_address",
+        request=AddressSerializer,
+        responses={201: AddressAnswer},
+        parameters=[OPTIONAL_KEY, replayed_header(201), ADDRESS_LOCATION],
+    )
     def post(self, request: Request) -> Response:
         """Add an address."""
         return super().post(request)
 
     def post_once(self, request: Request) -> Response:
         """Add an address."""
-        body = AddressRequest(data=request.data)
+        body = AddressSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         address = create_address(
             user_id=current_shopper(request).user_id,
@@ -112,17 +124,22 @@ class AddressListView(IdempotentMixin, ApiView):
 class AddressView(ApiView):
     """/users/me/addresses/{id}."""
 
-    @extend_schema(operation_id="get_address", responses={200: AddressAnswer})
+    @extend_schema(operation_id="get_address", parameters=[ADDRESS_ID], responses={200: AddressAnswer})
     def get(self, request: Request, address_id: str) -> Response:
         """Return an address."""
         return Response(
             AddressAnswer(get_address(current_shopper(request).user_id, parse_id(address_id, what="address"))).data
         )
 
-    @extend_schema(operation_id="replace_address", request=AddressRequest, responses={200: AddressAnswer})
+    @extend_schema(
+        operation_id="replace_address",
+        parameters=[ADDRESS_ID],
+        request=AddressSerializer,
+        responses={200: AddressAnswer},
+    )
     def put(self, request: Request, address_id: str) -> Response:
         """Write all fields of an address anew."""
-        body = AddressRequest(data=request.data)
+        body = AddressSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         address = replace_address(
             user_id=current_shopper(request).user_id,
@@ -132,7 +149,7 @@ class AddressView(ApiView):
         )
         return Response(AddressAnswer(address).data)
 
-    @extend_schema(operation_id="delete_address", responses={204: None})
+    @extend_schema(operation_id="delete_address", parameters=[ADDRESS_ID], responses={204: None})
     def delete(self, request: Request, address_id: str) -> Response:
         """Delete an address; orders placed with it keep it."""
         delete_address(

@@ -184,6 +184,34 @@ def test_beyond_the_queue_the_answer_is_503_at_once(settings) -> None:
     assert threads.call(slow) == "done"
 
 
+def test_who_has_waited_too_long_is_told_so_without_being_hashed(settings) -> None:
+    # given one thread, busy for longer than anybody is to wait
+    settings.PASSWORD_HASH_THREADS, settings.PASSWORD_HASH_WAIT_S = 1, 0.2
+    threads, release, begun = HashingThreads(), threading.Event(), threading.Event()
+    hashed: list[str] = []
+
+    def slow() -> None:
+        begun.set()
+        assert release.wait(10)
+
+    def late() -> None:
+        with pytest.raises(Overloaded):
+            threads.call(hashed.append, "late")
+
+    callers = [threading.Thread(target=threads.call, args=(slow,)), threading.Thread(target=late)]
+    callers[0].start()
+    assert begun.wait(10)
+    callers[1].start()
+    time.sleep(0.4)
+    release.set()
+    for caller in callers:
+        caller.join()
+    # then the late one was not hashed, and the next one is
+    assert hashed == []
+    threads.call(hashed.append, "in time")
+    assert hashed == ["in time"]
+
+
 def test_many_logins_at_once_beyond_the_queue_are_told_so(username: LoginName, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: str) -> bool:
         raise Overloaded
