@@ -81,7 +81,6 @@ def _up(instance: Instance, options: argparse.Namespace) -> None:
     """Start the instance, or what is missing of it."""
     _setup(instance, options)
     with _locked(f"{instance.name}"):
-        instance.save()
         only_servers = options.only == "servers"
         supervisor = _start_supervisor(instance, only_servers=only_servers)
         _start_servers(instance, supervisor)
@@ -171,11 +170,14 @@ def _test(instance: Instance, options: argparse.Namespace) -> int:
 def _start_supervisor(instance: Instance, *, only_servers: bool) -> supervision.Supervisor:
     supervisor = supervision.Supervisor(instance)
     was_running = supervisor.is_running()
-    if not was_running:
+    if was_running:
+        instance.require_same_ports()
+    else:
         _end_left_over(instance)
         for path in instance.metrics_folder.glob("*.db"):
             path.unlink()
     _require_free_ports(instance, supervisor if was_running else None, only_servers=only_servers)
+    instance.save()
     servers.configure(instance)
     instance.remember_settings()
     instance.write_environment_file()

@@ -142,6 +142,13 @@ class Instance:
         remembered = {"db": self.db, "profile": self.profile, "ports": dict(self.ports)}
         _write_private(self.folder / "instance.json", json.dumps(remembered, indent=2) + "\n")
 
+    def require_same_ports(self) -> None:
+        """Raise StackError if the instance was started on other ports than these: a running one cannot be moved."""
+        path = self.folder / "instance.json"
+        ports = json.loads(path.read_text())["ports"] if path.exists() else dict(self.ports)
+        if ports != dict(self.ports):
+            raise StackError(f"{self.name} runs on other ports ({ports['public']} and so on); stop it there first")
+
     def secrets(self) -> dict[str, str]:
         """The instance's secrets, generated at first use into a file that only the owner can read."""
         path = self.folder / "secrets.env"

@@ -72,7 +72,7 @@ class Instance:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Instance]:
-    instance = Instance("test-stack", PORT_BASE)
+    instance = Instance(f"test-stack-{PORT_BASE}", PORT_BASE)
     instance.stack("reset")
     instance.up()
     yield instance
@@ -228,7 +228,7 @@ def test_a_command_is_told_the_instance_and_its_failure_is_passed_on(servers):
     done = servers.stack("exec", "--", "sh", "-c", 'echo "$FLOODGATE_INSTANCE"; exit 7')
 
     # then
-    assert (done.stdout.strip(), done.returncode) == ("test-stack", 7)
+    assert (done.stdout.strip(), done.returncode) == (servers.name, 7)
 
 
 def test_the_instance_decides_its_own_addresses_and_the_caller_the_other_settings(servers):
@@ -240,9 +240,24 @@ def test_the_instance_decides_its_own_addresses_and_the_caller_the_other_setting
     assert "export FLOODGATE_LOG_LEVEL=DEBUG" in done.stdout.splitlines()
 
 
+def test_a_running_instance_cannot_be_started_on_other_ports(servers):
+    # given
+    elsewhere = Instance(servers.name, PORT_BASE + 100)
+    before = servers.process_ids()
+
+    # when
+    done = elsewhere.stack("up", "--only", "servers")
+
+    # then
+    assert done.returncode != 0
+    assert "runs on other ports" in done.stderr
+    servers.up()
+    assert servers.process_ids() == before
+
+
 def test_a_taken_port_is_told_with_its_part_and_its_holder_before_anything_starts():
     # given somebody who listens where the first shard's server wants to
-    instance = Instance("test-stack-taken", PORT_BASE + 500)
+    instance = Instance(f"test-stack-taken-{PORT_BASE}", PORT_BASE + 500)
     with socket.create_server(("127.0.0.1", instance.port_base + 307)):
         # when
         done = instance.stack("up", "--only", "servers")
@@ -259,7 +274,7 @@ def test_a_taken_port_is_told_with_its_part_and_its_holder_before_anything_start
 
 def test_ports_are_chosen_by_environment_and_remembered():
     # given
-    name = "test-stack-ports"
+    name = f"test-stack-ports-{PORT_BASE}"
     command = [sys.executable, str(ROOT / "deploy" / "local" / "stack.py"), "--instance", name]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLOODGATE_")}
 
