@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTANCE = "e2e"
 # Beside the ports of the servers that the other tests use, so that moving those moves these.
 TEST_PORT_BASE = urlsplit(os.environ.get("FLOODGATE_PUBLIC_URL", "http://127.0.0.1:18000")).port or 18000
 PORT_BASE = TEST_PORT_BASE + 500
+INSTANCE = f"e2e-{PORT_BASE}"
 REQUEST_TIMEOUT_S = 12.0
 
 
