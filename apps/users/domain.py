@@ -24,6 +24,7 @@ _USERNAME_SIGNS: Final = "._-"
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_SESSION_ID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 _LOCALE: Final = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?\Z", re.ASCII)
 _is_email: Final = EmailValidator()
 
@@ -87,6 +88,11 @@ def normalise_password(text: str) -> str:
 def new_code() -> str:
     """Return a random code of six digits."""
     return f"{secrets.randbelow(10**CODE_LENGTH):0{CODE_LENGTH}d}"
+
+
+def is_session_id(text: str) -> bool:
+    """Tell whether a text can be the id of a session: 128 bits in hex."""
+    return _SESSION_ID.match(text) is not None
 
 
 def is_locale(text: str) -> bool:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.users.access_tokens import sign_access_token
-from apps.users.domain import MalformedLogin, normalise_login
+from apps.users.domain import MalformedLogin, is_session_id, normalise_login
 from apps.users.errors import (
     CredentialsInvalid,
     SessionNotFound,
@@ -102,7 +102,10 @@ def log_out(*, token: str, now: datetime) -> None:
 
 def delete_session(*, user_id: int, session_id: str, now: datetime) -> None:
     """End a session of the user; raises SessionNotFound when there is no such live one."""
-    if not end_session(user_id=user_id, session_id=session_id, reason=SessionEndReason.DELETED, now=now):
+    can_be_one = is_session_id(session_id)
+    if not can_be_one or not end_session(
+        user_id=user_id, session_id=session_id, reason=SessionEndReason.DELETED, now=now
+    ):
         raise SessionNotFound("There is no such session.")
 
 

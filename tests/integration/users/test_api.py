@@ -152,7 +152,8 @@ def test_devices_are_listed_and_ended(anyone: Client, username: str, shopper: Cl
     assert [(device["device"], device["current"]) for device in devices] == [("a phone", False), ("", True)]
     assert shopper("delete", f"/auth/sessions/{devices[0]['id']}").status_code == 204
     assert_problem(shopper("delete", f"/auth/sessions/{devices[0]['id']}"), 404, "not_found")
-    assert_problem(shopper("delete", "/auth/sessions/nonsense"), 404, "not_found")
+    for nonsense in ("nonsense", "%C2%84", "%00", "a" * 33, devices[1]["id"].upper()):
+        assert_problem(shopper("delete", f"/auth/sessions/{nonsense}"), 404, "not_found")
     assert_problem(Client(other["access"])("get", "/users/me"), 401, "token_invalid")
     third = anyone("post", "/auth/token", {"login": username, "password": PASSWORD}).json()
     assert shopper("delete", "/auth/sessions").status_code == 204
