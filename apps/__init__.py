@@ -1,0 +1,1 @@
+"""The commerce: users, catalog, inventory, payments, orders. Imports run downwards only (pyproject.toml)."""

@@ -5,7 +5,6 @@ from typing import Any
 from celery.schedules import crontab
 
 from config.settings.base import REDIS_DURABLE_URL
-from config.settings.observability import LOGGING
 
 CELERY_BROKER_URL = REDIS_DURABLE_URL
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -45,8 +44,6 @@ CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
-# Several scans a second are no news; what fails is.
-LOGGING["loggers"] |= {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")}
 
 CELERY_BEAT_SCHEDULER = "config.celery:BeatScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1.0

@@ -12,8 +12,10 @@ DB_PREFIX = env.text("FLOODGATE_DB_PREFIX", local="floodgate")
 # background workers may take longer.
 QUERY_TIMEOUT_S = env.number("FLOODGATE_DB_QUERY_TIMEOUT_S", default=3.0)
 BLOCKING_QUERY_TIMEOUT_S = env.number("FLOODGATE_DB_BLOCKING_QUERY_TIMEOUT_S", default=30.0)
-# Connections of one web worker to one alias, at most.
+# Connections of one web worker to one alias, at most, and how long a request waits for one before it is told
+# `overloaded`: a burst on one SKU queues here, in order, rather than on the row's lock.
 POOL_SIZE = env.integer("FLOODGATE_DB_POOL_SIZE", default=16)
+POOL_WAIT_S = env.number("FLOODGATE_DB_POOL_WAIT_S", default=4.0)
 
 
 def _database(url: str, alias: str) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def _database(url: str, alias: str) -> dict[str, Any]:
         # Bounds in each process (infra.mysql.options); the backend sets the session itself.
         "POOL": {
             "size": POOL_SIZE,
+            "wait_s": POOL_WAIT_S,
             "query_timeout_s": QUERY_TIMEOUT_S,
             "blocking_query_timeout_s": BLOCKING_QUERY_TIMEOUT_S,
         },

@@ -25,6 +25,10 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "level": "WARNING", "propagate": True},
         "django.request": {"handlers": [], "level": "CRITICAL", "propagate": True},
+        # Several scans a second are no news; what fails is. A scan that waited too long is dropped by design.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.request": {"level": "WARNING"},
     },
 }
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from infra.observability.metrics import REQUEST_SECONDS, REQUESTS
@@ -25,7 +25,7 @@ class RequestScopeMiddleware:
             match = request.resolver_match
             route = match.route if match is not None else "unrouted"
             response.headers["X-Request-Id"] = scope.request_id
-            if not response.streaming and "Content-Length" not in response.headers:
+            if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
                 response.headers["Content-Length"] = str(len(response.content))
             method = request.method if request.method in _METHODS else "OTHER"
             REQUESTS.labels(method, route, str(response.status_code)).inc()

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import requests
 
+from infra.sharding.slots import SLOT_COUNT, slot_of_user
+
 ROOT = Path(__file__).resolve().parents[2]
 # Beside the ports of the servers that the other tests use, so that moving those moves these.
 TEST_PORT_BASE = urlsplit(os.environ.get("FLOODGATE_PUBLIC_URL", "http://127.0.0.1:18000")).port or 18000
@@ -36,6 +38,12 @@ def wait_for(what: str, question: Callable[[], Any], *, within_s: float, every_s
         if time.monotonic() > deadline_s:
             raise AssertionError(f"{what} did not happen within {within_s} s")
         time.sleep(every_s)
+
+
+def must_be_repeated(answer: requests.Response) -> bool:
+    """Say whether the contract asks the client to send the same key again."""
+    in_progress = answer.status_code == 409 and answer.json()["code"] == "request_in_progress"
+    return in_progress or answer.status_code in (429, 503)
 
 
 @dataclass
@@ -68,19 +76,21 @@ class Shopper:
         }
         return self.call("POST", "/orders", key=key or secrets.token_hex(12), json=body)
 
-    def place_until_settled(self, *items: tuple[str, int], within_s: float = 60) -> requests.Response:
+    def place_until_settled(
+        self, *items: tuple[str, int], key: str | None = None, within_s: float = 60
+    ) -> requests.Response:
         """Place with one key until the answer is neither 503 nor `request_in_progress`, as the contract asks."""
-        key = secrets.token_hex(12)
+        key = key or secrets.token_hex(12)
 
         def attempt() -> requests.Response | None:
             try:
                 answer = self.place(*items, key=key)
             except requests.RequestException:
                 return None
-            unsettled = answer.status_code in (429, 503) or (
-                answer.status_code == 409 and answer.json()["code"] == "request_in_progress"
-            )
-            return None if unsettled else answer
+            if not must_be_repeated(answer):
+                return answer
+            time.sleep(int(answer.headers["Retry-After"]))
+            return None
 
         return wait_for("a settled answer", attempt, within_s=within_s)
 
@@ -199,12 +209,8 @@ class Stack:
         return sorted_shoppers
 
     def shard_of(self, shopper: Shopper) -> str:
-        """Return the alias that holds the shopper."""
-        done = self.manage("locate", shopper.user_id)
-        assert done.returncode == 0, done.stderr
-        found = re.search(r"shard_\d+", done.stdout)
-        assert found, done.stdout
-        return found.group()
+        """Return the alias that holds the shopper; two shards begin with half of the slots each, in order."""
+        return f"shard_{slot_of_user(int(shopper.user_id)) * 2 // SLOT_COUNT}"
 
     def skus(self, count: int) -> list[str]:
         """Return some real SKUs that no other test has been given."""

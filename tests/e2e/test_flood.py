@@ -34,14 +34,7 @@ def test_a_hundred_sends_of_one_order_make_one_order(stack):
     key = secrets.token_hex(12)
 
     def send():
-        def attempt():
-            answer = buyer.place((sku, 1), key=key)
-            busy = answer.status_code in (429, 503) or (
-                answer.status_code == 409 and answer.json()["code"] == "request_in_progress"
-            )
-            return None if busy else answer
-
-        return wait_for("an answer", attempt, within_s=30)
+        return buyer.place_until_settled((sku, 1), key=key)
 
     # when a hundred sends arrive at once
     answers = all_at_once([send] * 100)
