@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from django.conf import settings
+from django.db import connections
 from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
@@ -37,22 +38,22 @@ class ProductDocument:
 
 
 def load_products(product_ids: Collection[int]) -> dict[int, ProductDocument]:
-    """Read the products on sale among these."""
-    rows = (
-        _sellable()
-        .filter(sku__product_id__in=list(product_ids))
-        .order_by("sku__product_id", "sku__code")
-        .values_list(
-            "sku__product_id",
-            "sku__product__title",
-            "sku__product__description",
-            "sku__product__category__slug",
-            "sku__code",
-            "sku__name",
-            "amount",
-            "currency",
+    """Read the products on sale among these.
+
+    In SQL: of the time that a load takes here, the ORM would spend most on building the query.
+    """
+    markers = ", ".join(["%s"] * len(product_ids))
+    with connections["catalog"].cursor() as cursor:
+        cursor.execute(
+            "SELECT p.id, p.title, p.description, c.slug, s.code, s.name, a.amount, a.currency "  # noqa: S608
+            "FROM catalog_product p "
+            "JOIN catalog_category c ON c.id = p.category_id "
+            "JOIN catalog_sku s ON s.product_id = p.id AND s.is_active "
+            "JOIN catalog_price a ON a.sku_id = s.id AND a.currency = %s "
+            f"WHERE p.id IN ({markers}) AND p.is_active ORDER BY p.id, s.code",
+            [settings.CURRENCY, *product_ids],
         )
-    )
+        rows = cursor.fetchall()
     heads: dict[int, bytes] = {}
     skus: dict[int, list[tuple[str, bytes]]] = {}
     for product_id, title, description, category, code, name, amount, currency in rows:

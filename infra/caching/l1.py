@@ -68,7 +68,7 @@ class L1Cache(Generic[K, V]):
         stale_s: float = 3600.0,
         retry_s: float = 1.0,
         batch_size: int = 200,
-        load_limit: int = 2,
+        load_limit: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load_many = load_many
