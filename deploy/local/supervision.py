@@ -19,7 +19,9 @@ from deploy.local.instance import ROOT, SHARD_COUNT, Instance
 from deploy.local.prerequisites import VENV, tail
 
 _CONSUMER_COUNT = 2
-_WORKER_OPTIONS = ("worker", "--pool", "prefork", "--concurrency", "2", "--without-gossip", "--without-mingle")
+# A database that hangs holds up work on the others for no longer than this.
+_IN_BACKGROUND = ("/usr/bin/env", "FLOODGATE_DB_BLOCKING_QUERY_TIMEOUT_S=5", "CELERY_SKIP_CHECKS=1")
+_WORKER_OPTIONS = ("worker", "--pool", "prefork", "--concurrency", "4", "--without-gossip", "--without-mingle")
 # No pid file: one that a kill left behind would keep beat from starting again.
 _BEAT_OPTIONS = ("beat", "--pidfile", "")
 # A few staff at a time, with queries that may be slow: threads that block, in one process.
@@ -80,14 +82,14 @@ def programs_of(instance: Instance) -> list[Program]:
         ),
     ]
     for shard in range(SHARD_COUNT):
-        relay = (*manage, "run_relay", "--alias", f"shard_{shard}")
+        relay = (*_IN_BACKGROUND, *manage, "run_relay", "--alias", f"shard_{shard}")
         programs.append(Program(f"relay-shard-{shard}", relay, priority=400))
     for number in range(_CONSUMER_COUNT):
-        programs.append(Program(f"consumer-{number}", (*manage, "run_consumers"), priority=400))
+        programs.append(Program(f"consumer-{number}", (*_IN_BACKGROUND, *manage, "run_consumers"), priority=400))
     programs.append(
         Program(
             "celery-worker",
-            _celery(*_WORKER_OPTIONS, "--hostname", f"{instance.name}@%h"),
+            (*_IN_BACKGROUND, *_celery(*_WORKER_OPTIONS, "--hostname", f"{instance.name}@%h")),
             stop_wait_s=40,
             priority=400,
         )

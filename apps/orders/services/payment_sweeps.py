@@ -20,9 +20,9 @@ from apps.payments.errors import PaymentNotFound, ProviderRefused, UnknownAtProv
 from apps.payments.selectors import get_attempt, get_refund
 from apps.payments.types import OPEN_REFUNDS, AttemptStatus, PaymentOutcome, RefundOutcome, RefundStatus
 from infra.errors import DomainError
+from infra.followups.rounds import shard_round
 from infra.followups.services import done, due, postpone, put_off
 from infra.followups.types import FollowUp
-from infra.sharding.places import shard_aliases
 
 _log = logging.getLogger(__name__)
 
@@ -44,21 +44,20 @@ def drive_due_refunds(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
 def _sweep(kind: str, settle: Callable[..., str], *, now: datetime, limit: int) -> SweepReport:
     counts: Counter[str] = Counter()
     stop_at = time.monotonic() + _DEADLINE_S
-    for alias in shard_aliases():
-        try:
-            owed = due(alias, kind=kind, now=now, limit=limit)
-        except (DatabaseError, DomainError):
-            _log.warning("%s follow-ups of %s cannot be read", kind, alias, exc_info=True)
-            counts["unreachable"] += 1
-            continue
+
+    def sweep(alias: str) -> int:
+        owed = due(alias, kind=kind, now=now, limit=limit)
         for follow_up in owed:
             if time.monotonic() > stop_at:
-                return SweepReport(dict(counts))
+                break
             try:
                 counts[settle(follow_up, now=now)] += 1
             except (DatabaseError, DomainError) as error:
                 counts["postponed"] += 1
                 _postpone(follow_up, error, now=now)
+        return len(owed)
+
+    shard_round(f"{kind} follow-ups", sweep)
     return SweepReport(dict(counts))
 
 
