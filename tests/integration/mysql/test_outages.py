@@ -14,7 +14,7 @@ def test_a_frozen_server_slows_nobody_but_its_own_users(servers, start_case):
 
     assert seen["other_outcomes"] == ["ok"]
     assert seen["other_worst_s"] < 0.3
-    assert seen["other_count"] > 500
+    assert seen["other_count"] > 200
     assert seen["gap"] < 0.3
     assert set(seen["frozen_outcomes"]) <= {"QueryTimeout", "BreakerOpen", "ConnectTimeout"}
     assert seen["frozen_worst_s"] < 3.5
