@@ -1,6 +1,7 @@
 """The public API: DRF, schema, limits on what a request may be."""
 
 from config import env
+from config.settings.base import MIDDLEWARE
 
 PUBLIC_URL = env.text("FLOODGATE_PUBLIC_URL", local="http://127.0.0.1:8000")
 INTERNAL_URL = env.text("FLOODGATE_INTERNAL_URL", local="http://127.0.0.1:8001")
@@ -20,6 +21,8 @@ CORS_ALLOWED_ORIGINS = (
     else env.text_list("FLOODGATE_CORS_ORIGINS")
 )
 CORS_URLS_REGEX = r"^/api/.*$"
+if CORS_ALLOWED_ORIGINS:
+    MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

@@ -48,7 +48,6 @@ INSTALLED_APPS = [
 # The public API is stateless: no sessions, no CSRF, no cookies. The staff's site adds its own (config/wsgi_staff.py).
 MIDDLEWARE = [
     "infra.observability.middleware.RequestScopeMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
     "infra.api.middleware.ProblemMiddleware",
 ]
 STAFF_MIDDLEWARE = [

@@ -17,6 +17,7 @@ from infra.mysql.errors import LOST, UNREACHABLE, BreakerOpen, error_number
 from infra.mysql.features import DatabaseFeatures
 from infra.mysql.options import PoolOptions
 from infra.mysql.pool import breaker_of, pool_of
+from infra.mysql.requests import note_use
 from infra.resilience.breaker import CircuitOpen
 
 # What a server tells of itself, asked once a process instead of once a greenlet.
@@ -58,6 +59,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> RawConnection:
         """Borrow a connection from the pool, or outside gevent make one."""
+        note_use(self)
         if is_cooperative():
             return pool_of(self.alias, self.server, self.pool_options).acquire(conn_params)
         breaker = breaker_of(self.alias, self.server, self.pool_options)
