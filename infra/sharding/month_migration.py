@@ -5,7 +5,7 @@ run that dies in between is resumed by the next one, which sees in the table its
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +17,7 @@ from infra.sharding.models import MonthTable
 from infra.sharding.month_register import MadeTable, existing_months, made_tables, month_register
 from infra.sharding.month_tables import DDL_LOCK_NAME, make_months
 from infra.sharding.monthly import MonthlyModel, build_model, monthly_models
+from infra.sharding.months import Month
 from infra.sharding.named_lock import ddl_lock
 from infra.sharding.placement import shard_aliases
 from infra.sharding.schema_changes import SchemaChange
@@ -45,14 +46,19 @@ class Step:
 
 
 def pending_steps(
-    *, logical_models: Sequence[type[MonthlyModel]] | None = None, aliases: Sequence[str] | None = None
+    *,
+    logical_models: Sequence[type[MonthlyModel]] | None = None,
+    aliases: Sequence[str] | None = None,
+    months: Collection[Month] | None = None,
 ) -> list[Step]:
-    """Return what is to be done, in the order in which it will be: newest month first."""
+    """Return what is to be done in these (or all) months, in the order in which it will be: newest month first."""
     logicals = {model.table: model for model in (monthly_models() if logical_models is None else logical_models)}
     steps: list[Step] = []
     for alias in shard_aliases() if aliases is None else aliases:
         registered = made_tables(alias)
         for month in reversed(existing_months(alias)):
+            if months is not None and month not in months:
+                continue
             made_in_month = {made.table: made for made in registered if made.month == month}
             for table, logical in logicals.items():
                 made = made_in_month.get(table)
@@ -72,6 +78,7 @@ def migrate_months(
     *,
     logical_models: Sequence[type[MonthlyModel]] | None = None,
     aliases: Sequence[str] | None = None,
+    months: Collection[Month] | None = None,
     pause_s: float = 0.0,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> int:
@@ -83,7 +90,7 @@ def migrate_months(
     """
     taken = 0
     for alias in shard_aliases() if aliases is None else aliases:
-        for step in pending_steps(logical_models=logical_models, aliases=[alias]):
+        for step in pending_steps(logical_models=logical_models, aliases=[alias], months=months):
             if step.change is None:
                 make_months(step.made.month, logical_models=[step.logical], aliases=[alias])
             else:

@@ -208,6 +208,8 @@ def test_damage_to_stock_is_found(subject: Subject, damage: str) -> None:
 
 
 def test_oversold_stock_is_found_where_the_server_does_not_refuse_it(subject: Subject) -> None:
+    if not connections["inventory"].mysql_is_mariadb:
+        pytest.skip("Oracle MySQL has no switch for check constraints")
     assert found(stock.counters_within_bounds, "inventory", subject.sku) == []
     with connections["inventory"].cursor() as cursor:
         cursor.execute("SET SESSION check_constraint_checks = 0")

@@ -50,7 +50,7 @@ def versions() -> list[int]:
 
 
 def migrate(**options: object) -> int:
-    return migrate_months(logical_models=[ParcelOfNewCode], **options)
+    return migrate_months(logical_models=[ParcelOfNewCode], months=MONTHS, **options)
 
 
 def assert_all_is_read_by_old_and_new_code() -> None:
@@ -65,7 +65,7 @@ def columns(alias: str, table: str) -> set[str]:
 
 
 def test_a_column_and_an_index_are_added_to_every_month_on_both_shards() -> None:
-    assert migrate() == len(pending_steps(logical_models=[Parcel])) + 12
+    assert migrate() == 12
     assert versions() == [2] * 6
     for alias in settings.SHARD_ALIASES:
         for month in MONTHS:
@@ -125,7 +125,8 @@ def test_a_run_killed_between_the_statement_and_the_register_is_resumed() -> Non
 
 def test_months_made_by_new_code_need_no_migration() -> None:
     make_months(Month(2026, 12), forecast=1, logical_models=[ParcelOfNewCode])
-    assert {step.made.month for step in pending_steps(logical_models=[ParcelOfNewCode])} == set(MONTHS)
+    steps = pending_steps(logical_models=[ParcelOfNewCode], months=[*MONTHS, Month(2026, 12)])
+    assert {step.made.month for step in steps} == set(MONTHS)
 
 
 def test_a_table_that_the_month_lacks_is_made() -> None:
@@ -133,10 +134,10 @@ def test_a_table_that_the_month_lacks_is_made() -> None:
         cursor.execute("DROP TABLE test_parcel_202610")
     MonthTable.objects.using("shard_1").filter(logical_table="test_parcel", month=202610).update(logical_table="gone")
     try:
-        steps = migrate_months(logical_models=[Parcel], aliases=["shard_1"])
+        steps = migrate_months(logical_models=[Parcel], aliases=["shard_1"], months=MONTHS)
     finally:
         MonthTable.objects.using("shard_1").filter(logical_table="gone").delete()
-    assert steps >= 1
+    assert steps == 1
     assert Parcel.objects.in_month("shard_1", Month(2026, 10)).count() == 0
 
 

@@ -20,7 +20,7 @@ SLOTS = [5, 700]
 def partitions_opened(alias: str, statement: str) -> str:
     """Ask the server which partitions a statement would open."""
     connection = connections[alias]
-    explain = "EXPLAIN PARTITIONS" if connection.mysql_is_mariadb else "EXPLAIN"
+    explain = "EXPLAIN PARTITIONS" if connection.mysql_is_mariadb else "EXPLAIN FORMAT=TRADITIONAL"
     with connection.cursor() as cursor:
         cursor.execute(f"{explain} {statement}")
         columns = [column[0] for column in cursor.description]

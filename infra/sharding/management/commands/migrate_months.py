@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from tqdm import tqdm
 
+from infra.sharding.management.commands.create_months import month_argument
 from infra.sharding.month_migration import Step, migrate_months, pending_steps
 
 
@@ -15,12 +16,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
+        parser.add_argument(
+            "--month", type=month_argument, action="append", help="only this month, as 2026-11; may be repeated"
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what would be done")
         parser.add_argument("--pause", type=float, default=1.0, help="seconds to wait after each table (default 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Show or take the pending steps."""
-        steps = pending_steps()
+        months = options["month"]
+        steps = pending_steps(months=months)
         if options["dry_run"]:
             for step in steps:
                 self.stdout.write(str(step))
@@ -32,5 +37,5 @@ class Command(BaseCommand):
                 bar.update()
                 self.stdout.write(str(step))
 
-            taken = migrate_months(pause_s=options["pause"], on_step=show)
+            taken = migrate_months(months=months, pause_s=options["pause"], on_step=show)
         self.stdout.write(f"{taken} steps taken")
