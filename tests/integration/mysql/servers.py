@@ -154,11 +154,19 @@ class SwallowingProxy:
         self._silent = silent
         self._last = last
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more clients."""
+        """Take no more clients and let go of those there are."""
+        self._stop_listening()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _stop_listening(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
@@ -170,6 +178,7 @@ class SwallowingProxy:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets += [client, server]
             swallowed = threading.Event()
             threading.Thread(target=self._to_server, args=(client, server, swallowed), daemon=True).start()
             threading.Thread(target=self._to_client, args=(client, server, swallowed), daemon=True).start()
@@ -180,7 +189,7 @@ class SwallowingProxy:
                 if self._word in sent:
                     swallowed.set()
                     if self._last:
-                        self.close()
+                        self._stop_listening()
                     if self._forward:
                         server.sendall(sent)
                         time.sleep(0.2)  # time for the server to do it
