@@ -51,6 +51,8 @@ PASSWORD_HASH_WAIT_S = env.number("FLOODGATE_PASSWORD_HASH_WAIT_S", default=4.0)
 # Failed logins of one login from one address: this many are free, then each doubles the wait up to the cap.
 LOGIN_FREE_FAILURES = 5
 LOGIN_MAX_WAIT_S = 30
+# Tries of one login from one address that a process takes at once while failures are still free.
+LOGIN_MAX_AT_ONCE = 32
 LOGIN_FAILURES_FORGOTTEN_S = 900
 
 # A registration that has not reached the directory after this long is taken back by the reaper.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from apps.users.errors import CredentialsInvalid, TooManyFailures
+from apps.users.errors import CredentialsInvalid
 from apps.users.events import UPDATED, advance_customer
 from apps.users.locks import lock_customer
 from apps.users.models import SessionEndReason
@@ -28,14 +28,10 @@ def prepare_password_change(*, user_id: int, current: str, new: str, address: st
 
     Raises CredentialsInvalid, TooManyFailures, Overloaded.
     """
-    failures = f"{user_id}:{address}"
-    wait_s = login_slowdown().admit(failures, now=now)
-    if wait_s:
-        raise TooManyFailures("Too many wrong passwords. Wait before the next.", retry_after_s=wait_s)
-    customer = get_customer(user_id)
-    if not is_password(current, customer.password):
-        raise CredentialsInvalid("The current password is wrong.")
-    login_slowdown().forget(failures)
+    with login_slowdown().attempt(f"{user_id}:{address}", now=now):
+        customer = get_customer(user_id)
+        if not is_password(current, customer.password):
+            raise CredentialsInvalid("The current password is wrong.")
     return PasswordChange(user_id, customer.password, hash_password(new))
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, transaction
 
 from apps.users.domain import new_code
 from apps.users.errors import LoginTaken, RegistrationLapsed
@@ -23,7 +23,7 @@ from apps.users.senders.base import Notice, SendingFailed, current_sender
 from apps.users.services.directory import insert_login, insert_verification
 from apps.users.types import LoginKind, LoginName
 from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
-from infra.sharding.places import Place, place_of_user
+from infra.sharding.places import Place, place_of_user, shard_aliases
 from infra.sharding.workers import new_user_id
 
 _log: Final = logging.getLogger(__name__)
@@ -42,13 +42,11 @@ def register(*, logins: Sequence[LoginName], password: str, now: datetime) -> in
     if any(find_user_id(login) is not None for login in usernames):
         raise LoginTaken("The username is in use.")
     encoded = hash_password(password)
-    user_id = new_user_id()
-    place = place_of_user(user_id)
-    _write_customer(place, user_id, logins, encoded, now)
+    user_id = _write_customer_somewhere(logins, encoded, now)
     try:
         codes = with_deadlock_retry(lambda: _write_directory(user_id, logins, now))
     except (LoginTaken, RegistrationLapsed):
-        _delete_orphan(place, user_id)
+        _delete_orphan(place_of_user(user_id), user_id)
         raise
     try:
         confirm_registration(user_id=user_id, now=now)
@@ -92,6 +90,28 @@ def reap_orphan_customers(*, alias: str, now: datetime) -> int:
             _delete_orphan(place_of_user(user_id), user_id)
         settled_count += 1
     return settled_count
+
+
+def _write_customer_somewhere(logins: Sequence[LoginName], encoded: str, now: datetime) -> int:
+    """Write the customer on a shard that answers and return the user id.
+
+    A new customer belongs to no shard yet, so a dead one costs nobody their registration. What a lost answer may have
+    left there has no identity, and so the reaper takes it away.
+    """
+    dead: set[str] = set()
+    while True:
+        user_id = new_user_id()
+        place = place_of_user(user_id)
+        if place.alias in dead:
+            continue
+        try:
+            _write_customer(place, user_id, logins, encoded, now)
+        except OperationalError:
+            dead.add(place.alias)
+            if len(dead) == len(shard_aliases()):
+                raise
+        else:
+            return user_id
 
 
 def _write_customer(place: Place, user_id: int, logins: Sequence[LoginName], encoded: str, now: datetime) -> None:

@@ -18,7 +18,6 @@ from apps.users.errors import (
     TokenExpired,
     TokenInvalid,
     TokenReused,
-    TooManyFailures,
 )
 from apps.users.locks import lock_customer
 from apps.users.models import Customer, CustomerState, Session, SessionEnd, SessionEndReason
@@ -46,15 +45,11 @@ def log_in(*, login: str, password: str, address: str, device: str, now: datetim
     name = _normalised(login)
     index = blind_index(name.kind, name.value) if name is not None else blind_index("malformed", login)
     failures = f"{index[0].digest.hex()}:{address}"
-    wait_s = login_slowdown().admit(failures, now=now)
-    if wait_s:
-        raise TooManyFailures("Too many failed logins. Wait before the next.", retry_after_s=wait_s)
-    user_id = find_user_id(name) if name is not None else None
-    customer = _customer_or_decoy(user_id)
-    matches = is_password(password, customer.password if customer is not None else "")
-    if customer is None or not matches or not customer.may_log_in:
-        raise CredentialsInvalid("Login or password are wrong.")
-    login_slowdown().forget(failures)
+    with login_slowdown().attempt(failures, now=now):
+        customer = _customer_or_decoy(find_user_id(name) if name is not None else None)
+        matches = is_password(password, customer.password if customer is not None else "")
+        if customer is None or not matches or not customer.may_log_in:
+            raise CredentialsInvalid("Login or password are wrong.")
     if customer.state == CustomerState.REGISTERING:
         confirm_registration(user_id=customer.user_id, now=now)
     return _open_session(customer.user_id, password_seen=customer.password, device=device, now=now)

@@ -4,6 +4,7 @@ import secrets
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -81,21 +82,56 @@ def test_an_unknown_login_is_slowed_down_like_a_known_one() -> None:
     assert refusals == [CredentialsInvalid] * 5 + [TooManyFailures]
 
 
-def test_tries_at_once_do_not_all_pass() -> None:
-    # the try is counted before its password is checked
-    slowdown, key, barrier = LoginSlowdown(), secrets.token_hex(8), threading.Barrier(20)
-    waits: list[int] = []
+@pytest.mark.usefixtures("_with_and_without_redis")
+def test_after_the_free_failures_only_one_of_many_tries_at_once_passes() -> None:
+    slowdown, key = LoginSlowdown(), secrets.token_hex(8)
+    for _ in range(5):
+        fail(slowdown, key)
+    later = NOW + timedelta(seconds=1)
+    outcomes = at_once(12, lambda: fail(slowdown, key, now=later))
+    assert sorted(outcomes) == ["failed"] + ["refused"] * 11
 
-    def run() -> None:
-        barrier.wait()
-        waits.append(slowdown.admit(key, now=NOW))
 
-    threads = [threading.Thread(target=run) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(waits) == [0] * 5 + [1] * 15
+def test_correct_logins_at_once_are_not_taken_for_guesses(settings) -> None:
+    slowdown, key, all_in = LoginSlowdown(), secrets.token_hex(8), threading.Barrier(20)
+
+    def succeed() -> str:
+        with slowdown.attempt(key, now=NOW):
+            all_in.wait(10)
+        return "in"
+
+    assert at_once(20, succeed) == ["in"] * 20
+
+
+def test_a_burst_of_guesses_is_bounded(settings) -> None:
+    settings.LOGIN_MAX_AT_ONCE = 8
+    slowdown, key, all_in, refused = LoginSlowdown(), secrets.token_hex(8), threading.Barrier(8), threading.Semaphore(0)
+
+    def guess() -> str:
+        try:
+            with slowdown.attempt(key, now=NOW):
+                all_in.wait(10)
+                for _ in range(12):
+                    assert refused.acquire(timeout=10)
+                    refused.release()
+                raise CredentialsInvalid  # noqa: TRY301
+        except CredentialsInvalid:
+            return "failed"
+        except TooManyFailures:
+            refused.release()
+            return "refused"
+
+    outcomes = at_once(20, guess)
+    assert (outcomes.count("failed"), outcomes.count("refused")) == (8, 12)
+    assert fail(slowdown, key) == "refused"
+
+
+def test_an_error_that_is_no_failure_does_not_count() -> None:
+    slowdown, key = LoginSlowdown(), secrets.token_hex(8)
+    for _ in range(6):
+        with pytest.raises(Overloaded), slowdown.attempt(key, now=NOW):
+            raise Overloaded
+    assert fail(slowdown, key) == "failed"
 
 
 def test_redis_that_hangs_costs_one_short_wait(settings) -> None:
@@ -104,9 +140,33 @@ def test_redis_that_hangs_costs_one_short_wait(settings) -> None:
     slowdown, key = LoginSlowdown(), secrets.token_hex(8)
     started = time.monotonic()
     for _ in range(5):
-        assert slowdown.admit(key, now=NOW) == 0
-    slowdown.forget(key)
+        assert fail(slowdown, key) == "failed"
     assert time.monotonic() - started < 1
+
+
+def fail(slowdown: LoginSlowdown, key: str, *, now=NOW) -> str:
+    try:
+        with slowdown.attempt(key, now=now):
+            raise CredentialsInvalid  # noqa: TRY301
+    except CredentialsInvalid:
+        return "failed"
+    except TooManyFailures:
+        return "refused"
+
+
+def at_once(count: int, work: Callable[[], str]) -> list[str]:
+    barrier, outcomes = threading.Barrier(count), []
+
+    def run() -> None:
+        barrier.wait()
+        outcomes.append(work())
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
 
 
 def test_known_and_unknown_logins_take_the_same_time(username: LoginName, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from apps.users.services.verification import verify_login
 from apps.users.types import LoginName
 from infra.crypto.blind_index import blind_index
 from infra.outbox.models import OutboxEvent
-from infra.sharding.places import place_of_user, shard_aliases
+from infra.sharding.places import Place, place_of_user, shard_aliases
 from tests.factories.users import NOW, logged_in, new_email, new_phone, new_username, registered, user_id_on
 
 pytestmark = pytest.mark.django_db(databases=list(settings.DATABASES))
@@ -245,6 +245,24 @@ def test_a_shard_that_dies_before_the_confirmation_does_not_fail_the_registratio
         user_id = registered(username)
     assert find_user_id(username) == user_id
     assert reap(alias) == 1
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_shard_costs_nobody_their_registration(dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead_alias, write_customer = shard_aliases()[dead], steps._write_customer
+
+    def write(place: Place, *arguments: object) -> None:
+        if place.alias == dead_alias:
+            raise OperationalError(2003, "Can't connect")
+        write_customer(place, *arguments)
+
+    monkeypatch.setattr(steps, "_write_customer", write)
+    assert all(place_of_user(registered()).alias != dead_alias for _ in range(4))
+    # with all of them dead it is told
+    monkeypatch.setattr(steps, "shard_aliases", lambda: [dead_alias])
+    monkeypatch.setattr(steps, "new_user_id", lambda: user_id_on(dead_alias))
+    with pytest.raises(OperationalError):
+        registered()
 
 
 def test_a_taken_username_leaves_no_customer_behind(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
