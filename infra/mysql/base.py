@@ -102,9 +102,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         """End of a request or task: give a pooled connection back; it is looked at there."""
+        if self.in_atomic_block:
+            return
         if isinstance(self.connection, CooperativeConnection):
-            if not self.in_atomic_block:
-                self.close()
+            self.close()
             return
         super().close_if_unusable_or_obsolete()
 
