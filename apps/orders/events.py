@@ -33,6 +33,7 @@ def order_event_draft(
     status: str,
     payment_status: str,
     payload: Mapping[str, object] | None = None,
+    headers: str = "",
 ) -> EventDraft:
     """Return the domain event of one change of an order; every payload tells the statuses, none tells personal data."""
     return EventDraft(
@@ -43,4 +44,5 @@ def order_event_draft(
         user_id=user_id,
         order_id=order_id,
         payload={"status": status, "payment_status": payment_status, **(payload or {})},
+        headers=headers,
     )

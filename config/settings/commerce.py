@@ -18,6 +18,11 @@ ORDER_UNPAID_EXPIRY_S = env.integer("FLOODGATE_ORDER_UNPAID_EXPIRY_S", default=3
 ORDER_WRITE_DEADLINE_S = env.number("FLOODGATE_ORDER_WRITE_DEADLINE_S", default=30.0)
 # A request that has not claimed stock by then is answered without: nothing is claimed for a client that has gone.
 ORDER_CLAIM_DEADLINE_S = 5.0
+# So many orders of one shard are committed together by a worker (1: each by its own request), and so many may wait.
+ORDER_COMMIT_BATCH = env.integer("FLOODGATE_ORDER_COMMIT_BATCH", default=64)
+ORDER_COMMIT_CAPACITY = 1000
+# What was begun is answered within this time, if only with "unknown": every answer comes within ten seconds.
+ORDER_ANSWER_DEADLINE_S = 8.0
 # A repeat waits this long for the earlier attempt with its key, then it is told that one is in progress.
 ORDER_REPEAT_WAIT_S = 3.0
 # An unpaid order whose provider cannot be asked is ended this long after its time; money that comes later goes back.

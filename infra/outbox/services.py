@@ -36,7 +36,7 @@ def append(place_or_alias: Place | str, *drafts: EventDraft, now: datetime) -> N
     connection = connections[alias]
     if not connection.in_atomic_block:
         raise AppendOutsideTransaction(f"An event was appended on {alias} outside a transaction; it tells no fact.")
-    headers = _headers()
+    headers = request_headers()
     occurred_at = connection.ops.adapt_datetimefield_value(now)
     event_ids = new_event_ids(len(drafts), now)
     with connection.cursor() as cursor:
@@ -84,13 +84,13 @@ def _parameters(drafts: Sequence[EventDraft], event_ids: Sequence[str], occurred
             draft.order_id,
             occurred_at,
             msgspec.json.encode(draft.payload).decode(),
-            headers,
+            draft.headers or headers,
         )
     return parameters
 
 
-def _headers() -> str:
-    """Return what ties the event to the request that caused it: its id and a W3C traceparent."""
+def request_headers() -> str:
+    """Return what ties an event to the request being served, which caused it: its id and a W3C traceparent."""
     scope = current_scope()
     if scope is None:
         return "{}"

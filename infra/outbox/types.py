@@ -9,7 +9,8 @@ class EventDraft:
     """A fact about one aggregate, to be committed with the change that it tells.
 
     `version` is the aggregate's version after the change: it grows by exactly one an event, so that a checker can prove
-    that none is missing. `payload` holds JSON values and no personal data beyond city and country.
+    that none is missing. `payload` holds JSON values and no personal data beyond city and country. `headers` ties the
+    event to the request that caused it; empty means the one being served where it is appended.
     """
 
     type: str
@@ -20,3 +21,4 @@ class EventDraft:
     order_id: int | None = None
     payload: Mapping[str, object] = field(default_factory=dict)
     schema_version: int = 1
+    headers: str = ""

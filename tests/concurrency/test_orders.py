@@ -80,9 +80,10 @@ def orders_of(people: Sequence[Buyer]) -> int:
     )
 
 
-@pytest.mark.parametrize("lines", [1, 3])
-def test_two_hundred_buyers_of_fifty_units_make_exactly_fifty_orders(lines: int) -> None:
-    """Also when each writes the SKU in several lines, which are one claim."""
+@pytest.mark.parametrize(("lines", "batch"), [(1, 64), (3, 64), (1, 1)])
+def test_two_hundred_buyers_of_fifty_units_make_exactly_fifty_orders(lines: int, batch: int, settings: Any) -> None:
+    """Also when each writes the SKU in several lines, which are one claim; in batches, and each by itself."""
+    settings.ORDER_COMMIT_BATCH = batch
     sku, people = make_sku(50 * lines), buyers(200)
     requests = [order_request(buyer, [(sku, 1)] * lines) for buyer in people]
 
@@ -160,15 +161,22 @@ def test_a_hundred_sends_of_one_key_make_one_order(stock: int, monkeypatch: pyte
 
 
 class Apart:
-    """In place of `InFlight`: lets every send make its own attempt, as in processes of their own."""
+    """In place of `InFlight`: lets every send make its own attempt."""
 
     def run(self, key: object, attempt: Callable[[], Any], *, wait_s: float) -> tuple[Any, bool]:
         return attempt(), False
 
 
-@pytest.mark.parametrize("stock", [1, 100])
-def test_sends_of_one_key_from_many_processes_make_one_order(stock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Nothing joins requests before the databases: neither those of one key nor those of one batch."""
     monkeypatch.setattr(placement, "_in_flight", Apart())
+    settings.ORDER_COMMIT_BATCH = 1
+
+
+@pytest.mark.usefixtures("in_processes_of_their_own")
+@pytest.mark.parametrize("stock", [1, 100])
+def test_sends_of_one_key_from_many_processes_make_one_order(stock: int) -> None:
     sku = make_sku(stock)
     request = order_request(make_buyer(), [(sku, 1)])
 
@@ -181,11 +189,11 @@ def test_sends_of_one_key_from_many_processes_make_one_order(stock: int, monkeyp
     assert counters(sku) == (stock, 1)
 
 
+@pytest.mark.usefixtures("in_processes_of_their_own")
 def test_without_a_look_at_the_earlier_attempts_hold_a_repeat_would_be_told_a_shortage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The negative control of the tests above: the guard is taken out."""
-    monkeypatch.setattr(placement, "_in_flight", Apart())
     monkeypatch.setattr(placement, "_wait_for_earlier_attempt", lambda place, key: None)
     insert = placement.insert_orders
     barrier = Barrier(2)
@@ -228,8 +236,9 @@ def _race_for_the_limit() -> tuple[Buyer, list[object]]:
     return buyer, at_once([lambda request=request: place(request) for request in requests])
 
 
-def test_the_limit_of_unpaid_orders_holds_under_any_race(settings: Any) -> None:
-    settings.ORDER_MAX_OPEN_UNPAID = 5
+@pytest.mark.parametrize("batch", [1, 64])
+def test_the_limit_of_unpaid_orders_holds_under_any_race(settings: Any, batch: int) -> None:
+    settings.ORDER_MAX_OPEN_UNPAID, settings.ORDER_COMMIT_BATCH = 5, batch
 
     buyer, outcomes = _race_for_the_limit()
 
@@ -237,6 +246,7 @@ def test_the_limit_of_unpaid_orders_holds_under_any_race(settings: Any) -> None:
     assert count_open_unpaid_orders(user_id=buyer.user_id, now=timezone.now()) == 5
 
 
+@pytest.mark.usefixtures("in_processes_of_their_own")
 def test_without_the_lock_of_the_customer_the_limit_would_not_hold(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

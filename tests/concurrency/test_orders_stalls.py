@@ -5,6 +5,7 @@ Real processes, forked from the test. Whatever comes first, an order has its sto
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,15 +34,20 @@ pytestmark = pytest.mark.usefixtures("committed")
 POINTS = ("inside the first", "between", "inside the second", "after the second")
 
 
+def stop() -> None:
+    """Stop this process before this thread does anything more."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
 def stopping(step: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
     """Return the step with a stop of this process before or after it."""
 
     def stopped(*args: Any, **kwargs: Any) -> Any:
         if before:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop()
         result = step(*args, **kwargs)
         if not before:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop()
         return result
 
     return stopped
@@ -62,9 +68,9 @@ def put_stop_into_placing(point: str) -> None:
 def end_idle_transactions_soon() -> None:
     """Have the servers end the transactions of this process, once it is silent, earlier than in production."""
     for alias in ("inventory", *settings.SHARD_ALIASES):
-        with connections[alias].cursor() as cursor:
-            variable = "idle_transaction_timeout" if connections[alias].mysql_is_mariadb else "wait_timeout"
-            cursor.execute(f"SET SESSION {variable} = 1")
+        settings.DATABASES[alias]["POOL"] = settings.DATABASES[alias].get("POOL", {}) | {
+            "idle_transaction_timeout_s": 1
+        }
 
 
 @dataclass

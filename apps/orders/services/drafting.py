@@ -33,6 +33,7 @@ from apps.users.selectors import address_snapshot
 from apps.users.types import ADDRESS_FIELDS, AddressSnapshot
 from infra.errors import FieldError, ValidationFailed
 from infra.idempotency.types import RequestKey
+from infra.outbox.services import request_headers
 from infra.sharding.ids import time_of
 from infra.sharding.workers import new_order_id
 
@@ -46,6 +47,7 @@ class OrderDraft:
     sealed_address: str
     exempt: bool
     first_index: Mapping[str, int]
+    event_headers: str
 
     @property
     def claim(self) -> Claim:
@@ -100,6 +102,7 @@ def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
         sealed_address=address.sealed,
         exempt=request.exempt,
         first_index={line.sku: line.first_index for line in merged},
+        event_headers=request_headers(),
     )
 
 

@@ -1,22 +1,26 @@
 """Placing an order: the steps over two databases, and what undoes each.
 
-    1. the key, looked up on the shard        a repeat gets the first answer
-    2. the draft                              all that can fail without a claim
+    1. the draft                              all that can fail without a claim
+    2. the key, looked up on the shard        a repeat gets the first answer
     3. reserve      (inventory, one commit)   undone by: release, at once or by the reaper
     4. record       (the user's shard, one commit, before the write deadline)
 
-Between 3 and 4 there is a hold without an order. It ends in one of three ways: step 4 commits; this process knows that
-step 4 did not commit and releases; or nobody knows, and the reaper settles it with a tombstone (services/reaper.py).
+From 2 on, the drafts that wait for a shard go together, in one batch (infra/groupcommit). Between 3 and 4 there is a
+hold without an order. It ends in one of three ways: step 4 commits; this process knows that step 4 did not commit and
+releases; or nobody knows, and the reaper settles it with a tombstone (services/reaper.py).
 """
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
+from django.utils import timezone
 
 from apps.inventory import services as inventory
 from apps.inventory.selectors import find_hold
@@ -29,19 +33,25 @@ from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, PlacedOrder
 from apps.users.services import lock_customer
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
-from infra.idempotency.errors import KeyTaken, RequestInProgress
+from infra.groupcommit.lane import Lane
+from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
 from infra.idempotency.inflight import InFlight
-from infra.idempotency.services import find_answer
+from infra.idempotency.services import find_answer, find_answers
 from infra.idempotency.types import RequestKey, StoredAnswer
 from infra.mysql.errors import CommitOutcomeUnknown
 from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
+from infra.sharding.errors import SlotClosed, StaleMap
 from infra.sharding.ids import ms_of, slot_of, wall_clock_ms
 from infra.sharding.places import Place, place_of_user, shard_atomic
+from infra.sharding.slots import slot_of_user
 
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.05
 _in_flight: Final = InFlight[PlacedOrder]()
+
+# None is a placed order; a StoredAnswer names the one that an earlier attempt has placed; the others are raised.
+Outcome = StoredAnswer | DomainError | KeyTaken | DatabaseError | None
 
 
 def place_order(request: OrderRequest, *, now: datetime) -> PlacedOrder:
@@ -62,26 +72,62 @@ def place_order(request: OrderRequest, *, now: datetime) -> PlacedOrder:
 def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
     began_at = time.monotonic()
     place = place_of_user(request.key.user_id)
-    answer = find_answer(place, request.key)
-    if answer is not None:
-        return _first_answer(answer)
     try:
         draft = draft_order(request, now=now)
-        if time.monotonic() - began_at > settings.ORDER_CLAIM_DEADLINE_S:
-            raise Overloaded("The request has waited too long. Nothing was taken.")
-        outcome = commit_drafts(place.alias, [draft], now=now)[draft.order.id]
+        outcome = _commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
+        if isinstance(outcome, StoredAnswer):
+            return _first_answer(outcome)
         if outcome is not None:
             raise outcome
     except KeyTaken:
         return _answer_of_earlier_attempt(place, request.key)
     except DomainError as refusal:
-        if refusal.status >= 500:
+        if refusal.status >= 500 or isinstance(refusal, IdempotencyKeyReused):
             raise
         earlier = _wait_for_earlier_attempt(place, request.key)
         if earlier is None:
             raise
         return earlier
     return PlacedOrder(order=draft.order, replayed=False)
+
+
+def _commit_with_others(alias: str, draft: OrderDraft, *, waited_s: float, now: datetime) -> Outcome:
+    """Have the draft committed in a batch with those that wait for the same shard, or alone where batches are off.
+
+    A draft that was not begun by the claim deadline is withdrawn: nothing is claimed for a client that has gone.
+    """
+    withdraw_after_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
+    if withdraw_after_s <= 0:
+        raise Overloaded("The request has waited too long. Nothing was taken.")
+    if settings.ORDER_COMMIT_BATCH <= 1:
+        return commit_once(alias, [draft], now=now)[0]
+    return _lane(alias).submit(
+        draft, withdraw_after_s=withdraw_after_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S
+    )
+
+
+@cache
+def _lane(alias: str) -> Lane[OrderDraft, Outcome]:
+    def commit(drafts: Sequence[OrderDraft]) -> Sequence[Outcome]:
+        return commit_once(alias, drafts, now=timezone.now())
+
+    return Lane(
+        f"orders-{alias}",
+        commit,
+        capacity=settings.ORDER_COMMIT_CAPACITY,
+        max_batch=settings.ORDER_COMMIT_BATCH,
+    )
+
+
+def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> list[Outcome]:
+    """Commit the drafts of one shard whose keys are new; return each one's outcome, in the order given.
+
+    A draft whose key was used before gets its first answer, or is told that the key was for another body.
+    """
+    answers = find_answers(alias, [draft.key for draft in drafts])
+    new = [draft for draft in drafts if draft.key not in answers]
+    outcomes = commit_drafts(alias, new, now=now) if new else {}
+    return [answers[draft.key] if draft.key in answers else outcomes[draft.order.id] for draft in drafts]
 
 
 def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | None:
@@ -114,9 +160,7 @@ def _first_answer(answer: StoredAnswer) -> PlacedOrder:
     return PlacedOrder(order=get_placed_order(order_id=int(answer.resource_id)), replayed=True)
 
 
-def commit_drafts(
-    alias: str, drafts: Sequence[OrderDraft], *, now: datetime
-) -> Mapping[int, DomainError | KeyTaken | DatabaseError | None]:
+def commit_drafts(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> Mapping[int, Outcome]:
     """Claim the stock of a batch of one shard, then write its orders; return the outcome of each by order id.
 
     None is a placed order. One member's failure does not harm the others: what a member is refused for is its own
@@ -128,7 +172,7 @@ def commit_drafts(
         raise OutcomeUnknown("The answer of the stock's database was lost.") from error
     short = [draft for draft in drafts if shortages[draft.order.id]]
     held = [draft for draft in drafts if not shortages[draft.order.id]]
-    outcomes: dict[int, DomainError | KeyTaken | DatabaseError | None] = {
+    outcomes: dict[int, Outcome] = {
         draft.order.id: _insufficient_stock(draft, shortages[draft.order.id]) for draft in short
     }
     if held:
@@ -136,16 +180,14 @@ def commit_drafts(
     return outcomes
 
 
-def _record(
-    alias: str, held: Sequence[OrderDraft], *, now: datetime
-) -> dict[int, DomainError | KeyTaken | DatabaseError | None]:
+def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[int, Outcome]:
     """Write the orders whose stock is held; give back at once the stock of those known not to be written."""
     order_ids = [draft.order.id for draft in held]
     try:
         with_deadlock_retry(lambda: _write(alias, held, now=now))
     except OutcomeUnknown as error:
         return dict.fromkeys(order_ids, error)
-    except (KeyTaken, IntegrityError, LimitReached) as error:
+    except (KeyTaken, IntegrityError, LimitReached, StaleMap, SlotClosed) as error:
         if len(held) > 1:  # one member's doing: find out whose, one by one
             return {
                 order_id: outcome for draft in held for order_id, outcome in _record(alias, [draft], now=now).items()
@@ -172,10 +214,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     commit_began = False
     try:
         with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
-            for draft in held:
-                if not draft.exempt:
-                    lock_customer(place_of_user(draft.order.user_id), draft.order.user_id)
-                    check_open_unpaid_orders(user_id=draft.order.user_id, now=now)
+            _check_limits(held, now=now)
             insert_orders(alias, held, now=now)
             commit_began = True
     except BaseException as error:
@@ -185,6 +224,17 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
             ) from error
         raise
     remember_noted_months(held)
+
+
+def _check_limits(held: Sequence[OrderDraft], *, now: datetime) -> None:
+    """Check the limit of open unpaid orders under the customers' locks, which batches take in one order.
+
+    Raises LimitReached when a customer's drafts are too many together.
+    """
+    added = Counter(draft.order.user_id for draft in held if not draft.exempt)
+    for user_id in sorted(added, key=lambda user_id: (slot_of_user(user_id), user_id)):
+        lock_customer(place_of_user(user_id), user_id)
+        check_open_unpaid_orders(user_id=user_id, added=added[user_id], now=now)
 
 
 def _release(order_ids: Sequence[int], *, now: datetime) -> None:

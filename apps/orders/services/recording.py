@@ -126,6 +126,7 @@ def _placed_event(draft: OrderDraft) -> EventDraft:
         version=order.version,
         status=order.status,
         payment_status=order.payment_status,
+        headers=draft.event_headers,
         payload={
             "currency": order.currency,
             "total": str(order.total),

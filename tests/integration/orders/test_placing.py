@@ -46,6 +46,12 @@ from tests.factories.orders import (
 pytestmark = pytest.mark.usefixtures("committed")
 
 
+@pytest.fixture(autouse=True)
+def alone(settings):
+    """Have each order committed by its own request, on the test's own connections; batches have tests of their own."""
+    settings.ORDER_COMMIT_BATCH = 1
+
+
 def place(request):
     return place_order(request, now=timezone.now())
 

@@ -1,0 +1,1 @@
+"""Group commit: what arrives together is committed together."""
