@@ -40,9 +40,13 @@ def start(instance: Instance, supervisor: Supervisor) -> None:
     is_current = version_path.exists() and version_path.read_text() == version
     all_run = all(state.state == "RUNNING" for state in states.values())
     if not (is_current and all_run and _ready_status(instance) == "ok"):
-        _prepare(instance)
-        for program in (p for p in programs_of(instance) if not p.is_server):
-            _start_program(program, supervisor, states[program.name].state, is_current=is_current)
+        if is_current:
+            # Prepared by an earlier start with the same code; only time has gone by since.
+            _manage(instance, "create_months")
+        else:
+            _prepare(instance)
+        programs = [program for program in programs_of(instance) if not program.is_server]
+        _start_programs(programs, supervisor, is_current=is_current)
         _wait_until_ready(instance, supervisor)
         version_path.write_text(version)
     print(_usage(instance))
@@ -103,16 +107,22 @@ def _manage(instance: Instance, *words: str) -> str:
     return done.stdout
 
 
-def _start_program(program: Program, supervisor: Supervisor, state: str, *, is_current: bool) -> None:
+def _start_programs(programs: list[Program], supervisor: Supervisor, *, is_current: bool) -> None:
     """Start what does not run; let what runs with old code take up the new one."""
-    if state in {"RUNNING", "STARTING"} and is_current:
-        return
-    if state == "RUNNING" and program.reloads_on_hangup:
-        # gunicorn replaces its workers one by one and drops no request.
-        supervisor.signal(program.name, "HUP")
-        return
-    supervisor.stop(program.name)
-    supervisor.start(program.name)
+    states = supervisor.states()
+    to_start = []
+    for program in programs:
+        state = states[program.name].state
+        if state in {"RUNNING", "STARTING"} and is_current:
+            continue
+        if state == "RUNNING" and program.reloads_on_hangup:
+            # gunicorn replaces its workers one by one and drops no request.
+            supervisor.signal(program.name, "HUP")
+        else:
+            to_start.append(program)
+    supervisor.stop_all(to_start)
+    for program in to_start:
+        supervisor.start(program.name)
 
 
 def _wait_until_ready(instance: Instance, supervisor: Supervisor) -> None:
