@@ -5,7 +5,7 @@ import threading
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
-from infra.mysql.requests import end_request, note_use
+from infra.mysql.requests import end_request, note_use, replace_receivers
 
 
 class Wrapper:
@@ -46,6 +46,7 @@ def test_another_thread_s_connections_are_left_alone():
 
 
 def test_django_s_own_receivers_are_replaced():
+    replace_receivers()  # again: Django's test client, where another test has used it, connects its own receivers
     for signal, receiver in ((request_started, reset_queries), (request_finished, close_old_connections)):
         assert not signal.disconnect(receiver)
     wrapper = Wrapper()
