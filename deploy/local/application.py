@@ -53,10 +53,12 @@ def start(instance: Instance, supervisor: Supervisor) -> None:
 
 
 def _version(instance: Instance) -> str:
-    """A digest of the code and the environment: when it differs, running processes are out of date."""
+    """A digest of the code, what it ships and the environment: when it differs, running processes are out of date."""
     digest = hashlib.sha256("\n".join(instance.export_lines()).encode())
     for folder in _CODE_FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*.py")):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if not path.is_file() or path.parent.name == "__pycache__":
+                continue
             status = path.stat()
             digest.update(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\n".encode())
     digest.update((ROOT / "requirements" / "base.txt").read_bytes())
