@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from django.db import connections
+from django.db import close_old_connections
 
 from infra.errors import OutcomeUnknown, Overloaded
 
@@ -53,7 +53,7 @@ class Lane(Generic[Item, Outcome]):
         self._pid = os.getpid()
 
     def submit(self, item: Item, *, withdraw_after_s: float, answer_within_s: float) -> Outcome:
-        """Commit the item with others and return its outcome.
+        """Commit the item with others and return its outcome; meanwhile the request holds no database connection.
 
         Raises Overloaded, with the item withdrawn and nothing taken, when the queue is full or the item was not begun
         after `withdraw_after_s`; OutcomeUnknown when it was begun and has no outcome after `answer_within_s` (both
@@ -71,6 +71,7 @@ class Lane(Generic[Item, Outcome]):
                 self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
                 self._thread.start()
         self._arrived.set()
+        close_old_connections()
         if not entry.done.wait(withdraw_after_s) and self._withdraw(entry):
             raise Overloaded("The request has waited too long. Nothing was taken.")
         if not entry.done.wait(max(0.0, answer_within_s - (time.monotonic() - began_at))):
@@ -119,4 +120,4 @@ class Lane(Generic[Item, Outcome]):
         finally:
             for entry in batch:
                 entry.done.set()
-            connections.close_all()
+            close_old_connections()

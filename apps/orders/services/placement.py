@@ -19,7 +19,7 @@ from functools import cache
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError
+from django.db import DatabaseError, IntegrityError, close_old_connections
 from django.utils import timezone
 
 from apps.inventory import services as inventory
@@ -146,6 +146,7 @@ def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | No
             return None
         if time.monotonic() >= give_up_at:
             raise RequestInProgress("An earlier attempt with this key may still be running.")
+        close_old_connections()  # nobody needs them while this one sleeps
         time.sleep(_POLL_S)
 
 
