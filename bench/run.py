@@ -327,7 +327,7 @@ def audit_findings() -> int:
         capture_output=True, text=True, timeout=AUDIT_WAIT_S + 120, check=False,
     )  # fmt: skip
     try:
-        return len(json.loads(done.stdout)["findings"])
+        return len(json.loads(done.stdout)["lasting"])
     except (ValueError, KeyError) as error:
         raise SystemExit(f"the audit gave no result:\n{done.stdout}{done.stderr}") from error
 

@@ -91,6 +91,15 @@ def _refuse_inside_a_transaction(what: str) -> None:
 
 
 @pytest.fixture(autouse=True)
+def orders_are_committed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write each order in its own thread: a batch's thread sees nothing of a transaction that is rolled back later.
+
+    Tests of batches set their size.
+    """
+    monkeypatch.setattr(settings, "ORDER_COMMIT_BATCH", 1)
+
+
+@pytest.fixture(autouse=True)
 def no_network_inside_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no Redis or HTTP call be made while row locks are held: they would be held as long as it hangs."""
     send_command, send_packed = redis.Connection.send_command, redis.Connection.send_packed_command
