@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from apps.inventory import statements
@@ -25,6 +25,7 @@ from apps.orders.services.placement import place_order
 from apps.orders.services.reaper import reap_stale_holds
 from infra.errors import DomainError
 from infra.idempotency.errors import RequestInProgress
+from infra.mysql.retry import is_lock_wait_timeout
 from tests.factories.inventory import counters
 from tests.factories.orders import Buyer, make_buyer, make_sku, order_request, order_rows
 
@@ -180,12 +181,22 @@ def test_a_writer_that_was_reaped_meanwhile_is_refused_and_its_stock_is_back(sta
     assert counters(send.sku) == (1, 1)
 
 
+def place_again_while_locked(request, *, within_s):
+    give_up_at = time.monotonic() + within_s
+    while True:
+        try:
+            return place(request)
+        except OperationalError as error:
+            if not is_lock_wait_timeout(error) or time.monotonic() > give_up_at:
+                raise
+
+
 def test_a_reserve_that_was_stopped_before_its_commit_holds_nothing_for_long(stalled):
     send = stalled("inside the first", units=1)
     assert send.hold_states == []
 
-    # Another buyer of the last unit waits for the stopped one's row lock, until the server ends that transaction.
-    other = place(order_request(make_buyer(shard=1), [(send.sku, 1)]))
+    # Another buyer of the last unit meets the stopped one's row lock, until the server ends that transaction.
+    other = place_again_while_locked(order_request(make_buyer(shard=1), [(send.sku, 1)]), within_s=15)
 
     assert send.go_on().startswith(("refused", "failed"))
     reap_until(lambda: "held" not in send.hold_states)
