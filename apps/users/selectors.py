@@ -1,5 +1,6 @@
 """Reads of the users app."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import connections
@@ -10,6 +11,7 @@ from apps.users.types import AddressFields, AddressSnapshot, LoginName
 from infra.crypto.blind_index import blind_index
 from infra.crypto.fields import open_json
 from infra.sharding.places import place_of_user
+from infra.sharding.slots import slot_of_user
 
 
 def find_user_id(login: LoginName) -> int | None:
@@ -64,21 +66,30 @@ def get_address(user_id: int, address_id: int) -> Address:
 
 
 def address_snapshot(*, user_id: int, address_id: int) -> AddressSnapshot | None:
-    """Return an address of a user as it is now, for an order to keep, or None if the user has no such address.
+    """Return an address of a user as it is now, for an order to keep, or None if the user has no such address."""
+    wanted = (user_id, address_id)
+    return address_snapshots(place_of_user(user_id).alias, [wanted]).get(wanted)
 
-    Plain SQL: it is read for every order, and the stored text itself is wanted beside what it says.
+
+def address_snapshots(alias: str, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], AddressSnapshot]:
+    """Return addresses of users of one shard by (user id, address id); what no such user has is absent.
+
+    Plain SQL: they are read for every order, and the stored text itself is wanted beside what it says.
     """
-    place = place_of_user(user_id)
-    with connections[place.alias].cursor() as cursor:
+    condition = " OR ".join(["(slot = %s AND user_id = %s AND id = %s)"] * len(wanted))
+    parameters = [part for user_id, address_id in wanted for part in (slot_of_user(user_id), user_id, address_id)]
+    with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT details FROM users_address WHERE slot = %s AND user_id = %s AND id = %s",
-            [place.slot, user_id, address_id],
+            f"SELECT user_id, id, details FROM users_address WHERE {condition}",  # noqa: S608 - placeholders only
+            parameters,
         )
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    details = AddressFields.from_json(open_json(row[0]))
-    return AddressSnapshot(address_id=address_id, sealed=row[0], **details.as_json())
+        rows = cursor.fetchall()
+    return {
+        (user_id, address_id): AddressSnapshot(
+            address_id=address_id, sealed=sealed, **AddressFields.from_json(open_json(sealed)).as_json()
+        )
+        for user_id, address_id, sealed in rows
+    }
 
 
 def last_sent_code(login: LoginName) -> str | None:

@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from apps.catalog.models import Category, Price, Product, Sku
 from apps.orders.models import Order, OrderEvent
+from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
 from apps.orders.services.placement import place_order
 from apps.orders.types import OrderRequest, OrderView
 from infra.idempotency.keys import request_key
 from infra.sharding.months import Month
-from infra.sharding.places import place_of_order
+from infra.sharding.places import place_of_order, place_of_user
 from tests.factories.inventory import make_stock
 from tests.factories.users import make_address, make_customer
 
@@ -60,6 +61,13 @@ def order_request(
         user_id=buyer.user_id, method="POST", path="/api/v1/orders", key=key or token_hex(8), body=decoded
     )
     return OrderRequest(key=identity, **values)
+
+
+def complete_draft(request: OrderRequest) -> OrderDraft:
+    """Return the order of a request as it is before its stock is claimed."""
+    [draft] = with_addresses(place_of_user(request.key.user_id).alias, [draft_order(request, now=timezone.now())])
+    assert isinstance(draft, OrderDraft)
+    return draft
 
 
 def placed_order(

@@ -1,7 +1,10 @@
-"""Makes an order of a request: everything about placing that can fail without a claim."""
+"""Makes an order of a request: everything about placing that can fail without a claim.
+
+The address is read last and for many drafts at once, since that is the only part that asks a database for each order.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -29,7 +32,7 @@ from apps.orders.errors import (
 )
 from apps.orders.services.limits import check_open_unpaid_orders
 from apps.orders.types import OrderLineView, OrderRequest, OrderView
-from apps.users.selectors import address_snapshot
+from apps.users.selectors import address_snapshots
 from apps.users.types import ADDRESS_FIELDS, AddressSnapshot
 from infra.errors import FieldError, ValidationFailed
 from infra.idempotency.types import RequestKey
@@ -40,10 +43,11 @@ from infra.sharding.workers import new_order_id
 
 @dataclass(frozen=True, slots=True)
 class OrderDraft:
-    """An order that is complete but neither claimed nor written."""
+    """An order that is neither claimed nor written; complete once it has its address."""
 
     order: OrderView
     key: RequestKey
+    address_id: int
     sealed_address: str
     exempt: bool
     first_index: Mapping[str, int]
@@ -61,10 +65,10 @@ class OrderDraft:
 
 
 def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
-    """Price and check a request; returns the order under a fresh id.
+    """Price and check a request; returns the order under a fresh id, still without its address.
 
-    Raises ValidationFailed (unknown SKU, too many of one, unknown address), CurrencyMismatch, CouponNotApplicable,
-    InsufficientPoints, PriceChanged, LimitReached. Nothing is written.
+    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, CouponNotApplicable, InsufficientPoints,
+    PriceChanged, LimitReached. Nothing is written.
     """
     merged = merge_lines(request.items)
     priced = _priced(merged)
@@ -93,17 +97,31 @@ def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
     totals = totals_of([item.line_total for item in items], currency=currency)
     _check_expected_total(request.expected_total, totals)
     user_id = request.key.user_id
-    address = _address_of(user_id=user_id, address_id=request.address_id)
     if not request.exempt:
         check_open_unpaid_orders(user_id=user_id, now=now)
     return OrderDraft(
-        order=_new_order(request, items=items, totals=totals, address=address, currency=currency),
+        order=_new_order(request, items=items, totals=totals, currency=currency),
         key=request.key,
-        sealed_address=address.sealed,
+        address_id=request.address_id,
+        sealed_address="",
         exempt=request.exempt,
         first_index={line.sku: line.first_index for line in merged},
         event_headers=request_headers(),
     )
+
+
+def with_addresses(alias: str, drafts: Sequence[OrderDraft]) -> list[OrderDraft | ValidationFailed]:
+    """Return the drafts of one shard with their addresses, in the order given; a refusal where there is none."""
+    found = address_snapshots(alias, {(draft.key.user_id, draft.address_id) for draft in drafts})
+    return [_with_address(draft, found.get((draft.key.user_id, draft.address_id))) for draft in drafts]
+
+
+def _with_address(draft: OrderDraft, address: AddressSnapshot | None) -> OrderDraft | ValidationFailed:
+    if address is None:
+        detail = "There is no such address."
+        return ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
+    snapshot = {name: getattr(address, name) for name in ADDRESS_FIELDS}
+    return replace(draft, order=replace(draft.order, address=snapshot), sealed_address=address.sealed)
 
 
 def _new_order(
@@ -111,7 +129,6 @@ def _new_order(
     *,
     items: tuple[OrderLineView, ...],
     totals: Totals,
-    address: AddressSnapshot,
     currency: str,
 ) -> OrderView:
     order_id = new_order_id(request.key.user_id)
@@ -132,7 +149,7 @@ def _new_order(
         total=totals.total,
         refunded_total=zero,
         items=items,
-        address={name: getattr(address, name) for name in ADDRESS_FIELDS},
+        address={},
         coupons=(),
         note=request.note,
         cancel_reason="",
@@ -183,11 +200,3 @@ def _check_expected_total(expected_total: Decimal | None, totals: Totals) -> Non
         raise PriceChanged(
             detail, errors=[FieldError("/expected_total", "price_changed", detail, {"total": str(totals.total)})]
         )
-
-
-def _address_of(*, user_id: int, address_id: int) -> AddressSnapshot:
-    snapshot = address_snapshot(user_id=user_id, address_id=address_id)
-    if snapshot is None:
-        detail = "There is no such address."
-        raise ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
-    return snapshot

@@ -27,10 +27,10 @@ from apps.inventory.selectors import find_hold
 from apps.inventory.types import Shortage
 from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
-from apps.orders.services.drafting import OrderDraft, draft_order
+from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
 from apps.orders.services.limits import check_open_unpaid_orders
 from apps.orders.services.recording import insert_orders, remember_noted_months
-from apps.orders.types import OrderRequest, PlacedOrder
+from apps.orders.types import OrderRequest, OrderView, PlacedOrder
 from apps.users.services import lock_customer
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
 from infra.groupcommit.lane import Lane
@@ -50,8 +50,8 @@ _log = logging.getLogger(__name__)
 _POLL_S: Final = 0.05
 _in_flight: Final = InFlight[PlacedOrder]()
 
-# None is a placed order; a StoredAnswer names the one that an earlier attempt has placed; the others are raised.
-Outcome = StoredAnswer | DomainError | KeyTaken | DatabaseError | None
+# A placed order, or the answer that names the one which an earlier attempt has placed; the others are raised.
+Outcome = OrderView | StoredAnswer | DomainError | KeyTaken | DatabaseError
 
 
 def place_order(request: OrderRequest, *, now: datetime) -> PlacedOrder:
@@ -75,10 +75,11 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
     try:
         draft = draft_order(request, now=now)
         outcome = _commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
+        if isinstance(outcome, OrderView):
+            return PlacedOrder(order=outcome, replayed=False)
         if isinstance(outcome, StoredAnswer):
             return _first_answer(outcome)
-        if outcome is not None:
-            raise outcome
+        raise outcome
     except KeyTaken:
         return _answer_of_earlier_attempt(place, request.key)
     except DomainError as refusal:
@@ -88,7 +89,6 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
         if earlier is None:
             raise
         return earlier
-    return PlacedOrder(order=draft.order, replayed=False)
 
 
 def _commit_with_others(alias: str, draft: OrderDraft, *, waited_s: float, now: datetime) -> Outcome:
@@ -124,10 +124,23 @@ def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> l
 
     A draft whose key was used before gets its first answer, or is told that the key was for another body.
     """
+    outcomes: dict[int, Outcome] = {}
     answers = find_answers(alias, [draft.key for draft in drafts])
-    new = [draft for draft in drafts if draft.key not in answers]
-    outcomes = commit_drafts(alias, new, now=now) if new else {}
-    return [answers[draft.key] if draft.key in answers else outcomes[draft.order.id] for draft in drafts]
+    new = []
+    for draft in drafts:
+        if draft.key in answers:
+            outcomes[draft.order.id] = answers[draft.key]
+        else:
+            new.append(draft)
+    complete = []
+    for draft, addressed in zip(new, with_addresses(alias, new) if new else (), strict=True):
+        if isinstance(addressed, OrderDraft):
+            complete.append(addressed)
+        else:
+            outcomes[draft.order.id] = addressed
+    if complete:
+        outcomes |= commit_drafts(alias, complete, now=now)
+    return [outcomes[draft.order.id] for draft in drafts]
 
 
 def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | None:
@@ -164,7 +177,7 @@ def _first_answer(answer: StoredAnswer) -> PlacedOrder:
 def commit_drafts(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> Mapping[int, Outcome]:
     """Claim the stock of a batch of one shard, then write its orders; return the outcome of each by order id.
 
-    None is a placed order. One member's failure does not harm the others: what a member is refused for is its own
+    One member's failure does not harm the others: what a member is refused for is its own
     outcome, and only what hits the batch's transaction as a whole (a lost database) is everyone's.
     """
     try:
@@ -201,7 +214,7 @@ def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[in
     except BaseException:
         _release(order_ids, now=now)
         raise
-    return dict.fromkeys(order_ids)
+    return {draft.order.id: draft.order for draft in held}
 
 
 def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:

@@ -22,7 +22,6 @@ from apps.orders.errors import (
 from apps.orders.selectors import get_order
 from apps.orders.services import drafting, placement
 from apps.orders.services.cancellation import cancel_order
-from apps.orders.services.drafting import draft_order
 from apps.orders.services.placement import place_order
 from apps.orders.services.reaper import HoldReaper
 from apps.users.selectors import order_months
@@ -34,6 +33,7 @@ from infra.sharding.places import place_of_order, place_of_user
 from infra.sharding.slots import slot_of_user
 from tests.factories.inventory import counters
 from tests.factories.orders import (
+    complete_draft,
     event_versions,
     make_buyer,
     make_sku,
@@ -333,7 +333,7 @@ def test_while_an_earlier_attempt_holds_the_stock_a_repeat_gets_no_verdict(setti
     settings.ORDER_REPEAT_WAIT_S = 0.1
     buyer, sku = make_buyer(), make_sku(1)
     request = order_request(buyer, [(sku, 1)])
-    draft = draft_order(request, now=timezone.now())
+    draft = complete_draft(request)
     assert placement.inventory.reserve([draft.claim], now=timezone.now()) == {draft.order.id: ()}
 
     with pytest.raises(RequestInProgress):
@@ -349,14 +349,14 @@ def test_a_batch_gives_each_member_its_own_outcome():
     buyers = [make_buyer(shard=0) for _ in range(4)]
     sku, other = make_sku(2), make_sku(5)
     requests = [order_request(buyer, [(sku, 1), (other, 1)]) for buyer in buyers]
-    drafts = [draft_order(request, now=timezone.now()) for request in requests]
+    drafts = [complete_draft(request) for request in requests]
     taken = place(order_request(buyers[1], [(other, 1)], key="t")).order
-    drafts[1] = draft_order(order_request(buyers[1], [(other, 1)], key="t"), now=timezone.now())
+    drafts[1] = complete_draft(order_request(buyers[1], [(other, 1)], key="t"))
 
     outcomes = placement.commit_drafts(settings.SHARD_ALIASES[0], drafts, now=timezone.now())
 
     told = [type(outcomes[draft.order.id]).__name__ for draft in drafts]
-    assert told == ["NoneType", "KeyTaken", "NoneType", "InsufficientStock"]
+    assert told == ["OrderView", "KeyTaken", "OrderView", "InsufficientStock"]
     assert counters(sku) == (2, 2)
     assert counters(other) == (5, 3)
     assert [hold.state for hold in holds_of("inventory", [drafts[1].order.id])] == ["released"]

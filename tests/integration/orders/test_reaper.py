@@ -9,12 +9,11 @@ from django.utils import timezone
 from apps.inventory import services as inventory
 from apps.inventory.selectors import holds_of
 from apps.orders.services import placement
-from apps.orders.services.drafting import draft_order
 from apps.orders.services.reaper import HoldReaper, reap_stale_holds
 from infra.errors import OutcomeUnknown
 from infra.sharding.places import place_of_user
 from tests.factories.inventory import counters
-from tests.factories.orders import make_buyer, make_sku, order_request, order_rows, placed_order
+from tests.factories.orders import complete_draft, make_buyer, make_sku, order_request, order_rows, placed_order
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 def held_draft(*, shard=0, sku=None):
     """Claim the stock of an order and stop there, as a process does that is killed between its two commits."""
     request = order_request(make_buyer(shard=shard), [(sku or make_sku(5), 2)])
-    draft = draft_order(request, now=timezone.now())
+    draft = complete_draft(request)
     assert inventory.reserve([draft.claim], now=timezone.now()) == {draft.order.id: ()}
     return draft
 
