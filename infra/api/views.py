@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -11,8 +13,20 @@ from infra.api.problems import problem_response
 from infra.errors import NotFound, UnsupportedMediaType
 
 
+class JsonNegotiation(DefaultContentNegotiation):
+    """Answers are JSON whatever a client says that it accepts, so nothing is weighed."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """Return the one renderer."""
+        return renderers[0], renderers[0].media_type
+
+
 class ApiView(APIView):
     """An endpoint of the contract: JSON in, JSON or a problem out, answers to a token are `no-store`."""
+
+    content_negotiation_class = JsonNegotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, and refuse a body that is not JSON even where no field is read."""
