@@ -14,10 +14,9 @@ from typing import Any, Final
 import msgspec
 from django.conf import settings
 from django.db import connections
-from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
-from apps.catalog.models import Category, Price
+from apps.catalog.models import Category
 from apps.catalog.types import CachedBody, ProductPage, SkuPrice
 from infra.caching.l1 import L1Cache
 
@@ -71,17 +70,24 @@ def load_available(skus: Collection[str]) -> dict[str, int]:
 
 
 def load_prices(skus: Collection[str]) -> dict[str, SkuPrice]:
-    """Read the prices of the SKUs on sale among these."""
-    rows = (
-        _sellable()
-        .filter(sku__code__in=list(skus))
-        .values_list("sku__code", "sku__product_id", "sku__product__title", "sku__name", "amount", "currency")
-    )
-    return {
-        code: SkuPrice(
-            sku=code, product_id=product_id, title=name or title, unit_price=amount, currency=currency, active=True
+    """Read the prices, in the shop's currency, of those of the SKUs that are on sale.
+
+    In SQL, like `load_products`: orders of many SKUs ask for some of them nearly each time.
+    """
+    markers = ", ".join(["%s"] * len(skus))
+    with connections["catalog"].cursor() as cursor:
+        cursor.execute(
+            "SELECT s.code, p.id, COALESCE(NULLIF(s.name, ''), p.title), a.amount, a.currency "  # noqa: S608
+            "FROM catalog_sku s "
+            "JOIN catalog_product p ON p.id = s.product_id AND p.is_active "
+            "JOIN catalog_price a ON a.sku_id = s.id AND a.currency = %s "
+            f"WHERE s.code IN ({markers}) AND s.is_active",
+            [settings.CURRENCY, *skus],
         )
-        for code, product_id, title, name, amount, currency in rows
+        rows = cursor.fetchall()
+    return {
+        code: SkuPrice(sku=code, product_id=product_id, title=title, unit_price=amount, currency=currency, active=True)
+        for code, product_id, title, amount, currency in rows
     }
 
 
@@ -127,13 +133,6 @@ def _opened(document: dict[str, Any], member: bytes) -> bytes:
 
 def _digest(content: bytes) -> str:
     return blake2b(content, digest_size=12).hexdigest()
-
-
-def _sellable() -> "QuerySet[Price, Any]":
-    """Prices, in the shop's currency, of active SKUs of active products."""
-    return Price.objects.using("catalog").filter(
-        currency=settings.CURRENCY, sku__is_active=True, sku__product__is_active=True
-    )
 
 
 @lru_cache(maxsize=8)
