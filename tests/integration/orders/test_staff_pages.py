@@ -1,0 +1,89 @@
+"""The staff's pages over the shards: orders, one order's story, the queues."""
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+from django.test import Client
+from django_otp import DEVICE_ID_SESSION_KEY
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from apps.orders.staff import views
+from apps.users.models import StaffUser
+from tests.factories.orders import make_buyer, make_sku, placed_order
+
+pytestmark = [
+    pytest.mark.django_db(databases=list(settings.DATABASES)),
+    pytest.mark.urls("config.urls_staff"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _staff_site(settings) -> None:
+    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
+    settings.STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
+def staff() -> Client:
+    user = StaffUser.objects.create_superuser("ada", password="x")  # type: ignore[arg-type]
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
+    session.save()
+    return client
+
+
+@pytest.mark.parametrize("page", ["orders/", "orders/1/", "queues/"])
+def test_nobody_gets_in_without_a_second_factor(page):
+    client = Client()
+    client.force_login(StaffUser.objects.create_superuser("eve", password="x"))
+    answer = client.get(f"/admin/{page}")
+    assert answer.status_code == 302
+    assert "login" in answer.headers["Location"]
+
+
+def test_orders_of_both_shards_are_listed_newest_first_and_narrowed(staff):
+    first, second = (placed_order(make_buyer(shard=shard), [(make_sku(), 1)]) for shard in (0, 1))
+    page = staff.get("/admin/orders/").content.decode()
+    assert 0 < page.index(str(second.id)) < page.index(str(first.id))
+    one_buyers = staff.get("/admin/orders/", {"user": first.user_id}).content.decode()
+    assert str(first.id) in one_buyers
+    assert str(second.id) not in one_buyers
+    assert str(first.id) not in staff.get("/admin/orders/", {"status": "paid"}).content.decode()
+    assert staff.get("/admin/orders/", {"number": first.id}).headers["Location"] == f"/admin/orders/{first.id}/"
+    assert "up to 19 digits" in staff.get("/admin/orders/", {"number": "x"}).content.decode()
+
+
+def test_a_shard_that_is_away_costs_its_own_rows_only(staff, monkeypatch):
+    here, away = (placed_order(make_buyer(shard=shard), [(make_sku(), 1)]) for shard in (0, 1))
+    recent_orders = views.recent_orders
+
+    def without_shard_1(**kwargs):
+        if kwargs["aliases"] == ["shard_1"]:
+            raise OperationalError(2003, "no server")
+        return recent_orders(**kwargs)
+
+    monkeypatch.setattr(views, "recent_orders", without_shard_1)
+    page = staff.get("/admin/orders/").content.decode()
+    assert "shard_1 does not answer" in page
+    assert str(here.id) in page
+    assert str(away.id) not in page
+
+
+def test_an_order_s_page_tells_its_story_and_masks_the_person(staff):
+    order = placed_order(make_buyer(), [(make_sku(title="Storm Lantern"), 2)])
+    page = staff.get(f"/admin/orders/{order.id}/").content.decode()
+    assert "Storm Lantern" in page
+    assert "placed" in page
+    assert order.address["name"] not in page
+    assert order.address["line1"] not in page
+    assert staff.get("/admin/orders/1/").status_code == 404
+
+
+def test_the_queues_page_shows_depths(staff):
+    page = staff.get("/admin/queues/").content.decode()
+    assert "floodgate_outbox_depth" in page
