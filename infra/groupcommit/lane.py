@@ -96,14 +96,19 @@ class Lane(Generic[Item, Outcome]):
             return True
 
     def _run(self) -> None:
-        while True:
-            self._arrived.wait()
+        """Commit batch after batch; should this thread end, the next item starts another."""
+        try:
+            while True:
+                self._arrived.wait()
+                with self._lock:
+                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+                    if not self._waiting:
+                        self._arrived.clear()
+                if batch:
+                    self._commit_batch(batch)
+        finally:
             with self._lock:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
-                if not self._waiting:
-                    self._arrived.clear()
-            if batch:
-                self._commit_batch(batch)
+                self._thread = None
 
     def _commit_batch(self, batch: Sequence[_Entry[Item, Outcome]]) -> None:
         try:
@@ -114,7 +119,6 @@ class Lane(Generic[Item, Outcome]):
             for entry in batch:
                 entry.error = error
             if not isinstance(error, Exception):
-                self._thread = None  # this thread ends; the next item starts another
                 raise
             _log.info("a batch of %d failed in %s: %s", len(batch), self.name, error)
         finally:

@@ -82,17 +82,18 @@ class Shopper:
         """Place with one key until the answer is neither 503 nor `request_in_progress`, as the contract asks."""
         key = key or secrets.token_hex(12)
 
-        def attempt() -> requests.Response | None:
+        def attempt() -> list[requests.Response]:
             try:
                 answer = self.place(*items, key=key)
             except requests.RequestException:
-                return None
+                return []
             if not must_be_repeated(answer):
-                return answer
+                return [answer]  # a list, since a refusal is falsy
             time.sleep(int(answer.headers["Retry-After"]))
-            return None
+            return []
 
-        return wait_for("a settled answer", attempt, within_s=within_s)
+        [answer] = wait_for("a settled answer", attempt, within_s=within_s)
+        return answer
 
     def pay(self, order_id: str, outcome: str = "succeed", **fields: Any) -> requests.Response:
         """Start a payment at the sandbox and say there how it ends; returns the started payment."""

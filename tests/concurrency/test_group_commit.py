@@ -9,6 +9,8 @@ import pytest
 from infra.errors import OutcomeUnknown, Overloaded
 from infra.groupcommit.lane import Lane
 
+pytestmark = pytest.mark.usefixtures("committed")
+
 
 class Commits:
     """A commit that waits for a sign, and notes its batches and how many ran at once."""
@@ -120,7 +122,6 @@ def test_what_a_batch_raises_is_told_to_its_members_and_the_lane_goes_on():
     assert submit(lane, 1) == 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_lane_whose_thread_was_ended_gets_another():
     def commit(items):
         if 13 in items:
