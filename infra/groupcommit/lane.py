@@ -68,8 +68,7 @@ class Lane(Generic[Item, Outcome]):
                 raise Overloaded("Too many requests wait to be committed. Nothing was taken.")
             self._waiting.append(entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-                self._thread.start()
+                self._start_thread()
         self._arrived.set()
         close_old_connections()
         if not entry.done.wait(withdraw_after_s) and self._withdraw(entry):
@@ -86,6 +85,10 @@ class Lane(Generic[Item, Outcome]):
         self._waiting, self._thread = deque(), None
         self._pid = os.getpid()
 
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
     def _withdraw(self, entry: _Entry[Item, Outcome]) -> bool:
         """Take an entry back; False if its batch has begun."""
         with self._lock:
@@ -96,7 +99,7 @@ class Lane(Generic[Item, Outcome]):
             return True
 
     def _run(self) -> None:
-        """Commit batch after batch; should this thread end, the next item starts another."""
+        """Commit batch after batch; should this thread end, another takes over what waits or comes."""
         try:
             while True:
                 self._arrived.wait()
@@ -109,6 +112,8 @@ class Lane(Generic[Item, Outcome]):
         finally:
             with self._lock:
                 self._thread = None
+                if self._waiting:
+                    self._start_thread()
 
     def _commit_batch(self, batch: Sequence[_Entry[Item, Outcome]]) -> None:
         try:

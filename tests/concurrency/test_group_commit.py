@@ -9,7 +9,10 @@ import pytest
 from infra.errors import OutcomeUnknown, Overloaded
 from infra.groupcommit.lane import Lane
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = [
+    pytest.mark.usefixtures("committed"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),  # one test ends a thread
+]
 
 
 class Commits:
