@@ -21,7 +21,7 @@ def by_shard(stack):
 def test_a_dead_shard_touches_only_its_own_users(healthy, by_shard, fault):
     # given shoppers on both shards
     [sku] = healthy.skus(1)
-    healthy.set_stock(sku, 1000)
+    healthy.set_stock(sku, count=1000)
     untouched, struck = by_shard["shard_0"], by_shard["shard_1"]
 
     # when the second shard's server is gone
@@ -76,7 +76,7 @@ def test_without_the_global_server_placing_answers_503_and_reading_goes_on(healt
 def test_a_redis_that_is_killed_loses_nothing(healthy, by_shard, name):
     # given orders under way
     [sku] = healthy.skus(1)
-    healthy.set_stock(sku, 1000)
+    healthy.set_stock(sku, count=1000)
     shoppers = by_shard["shard_0"] + by_shard["shard_1"]
     # when the server is killed between them
     before = [shopper.place((sku, 1)) for shopper in shoppers]
@@ -93,7 +93,7 @@ def test_a_redis_that_is_killed_loses_nothing(healthy, by_shard, name):
 def test_an_emptied_durable_redis_loses_no_event_and_no_task(healthy, by_shard):
     # given orders whose events and tasks are under way
     [sku] = healthy.skus(1)
-    healthy.set_stock(sku, 1000)
+    healthy.set_stock(sku, count=1000)
     shoppers = by_shard["shard_0"] + by_shard["shard_1"]
     placed = [shopper.place((sku, 1)).json()["id"] for shopper in shoppers]
     for shopper, order_id in zip(shoppers, placed, strict=True):
@@ -110,7 +110,7 @@ def test_an_emptied_durable_redis_loses_no_event_and_no_task(healthy, by_shard):
 def test_killed_workers_lose_no_acknowledged_order(healthy, by_shard):
     # given a flood of orders
     [sku] = healthy.skus(1)
-    healthy.set_stock(sku, 1000)
+    healthy.set_stock(sku, count=1000)
     shoppers = by_shard["shard_0"] + by_shard["shard_1"]
 
     def order_in_a_row(shopper):

@@ -35,7 +35,7 @@ def test_a_new_shopper_registers_orders_pays_cancels_and_lists(stack):
     # given a shopper who has just registered
     shopper = _registered(stack)
     [sku] = stack.skus(1)
-    stack.set_stock(sku, 5)
+    stack.set_stock(sku, count=5)
 
     # when two units are ordered and paid
     placed = shopper.place((sku, 2), note="ring twice")

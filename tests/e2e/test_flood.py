@@ -9,7 +9,7 @@ from tests.e2e.stack import all_at_once, wait_for
 def test_two_hundred_buyers_for_fifty_units_get_exactly_fifty_orders(stack):
     # given fifty units and two hundred buyers over both shards
     [sku] = stack.skus(1)
-    stack.set_stock(sku, 50)
+    stack.set_stock(sku, count=50)
     buyers = stack.shoppers(200)
     assert {stack.shard_of(buyer) for buyer in buyers[:12]} == {"shard_0", "shard_1"}
 
@@ -29,7 +29,7 @@ def test_two_hundred_buyers_for_fifty_units_get_exactly_fifty_orders(stack):
 def test_a_hundred_sends_of_one_order_make_one_order(stack):
     # given one unit and one buyer who sends the same order again and again
     [sku] = stack.skus(1)
-    stack.set_stock(sku, 1)
+    stack.set_stock(sku, count=1)
     [buyer] = stack.shoppers(1)
     key = secrets.token_hex(12)
 
@@ -49,8 +49,8 @@ def test_a_hundred_sends_of_one_order_make_one_order(stack):
 def test_orders_of_two_skus_in_opposite_order_never_deadlock_for_a_client(stack):
     # given two SKUs and buyers who list them either way round, some with the same SKU twice
     one, other = stack.skus(2)
-    stack.set_stock(one, 60)
-    stack.set_stock(other, 60)
+    stack.set_stock(one, count=60)
+    stack.set_stock(other, count=60)
     buyers = stack.shoppers(60)
     baskets = [[(one, 1), (other, 1)], [(other, 1), (one, 1)], [(one, 1), (other, 1), (one, 0 + 1)]]
 
@@ -73,7 +73,7 @@ def test_orders_of_two_skus_in_opposite_order_never_deadlock_for_a_client(stack)
 def test_cancels_in_between_never_oversell_and_sell_everything_in_the_end(stack):
     # given ten units and forty buyers, of whom the first ten cancel what they got
     [sku] = stack.skus(1)
-    stack.set_stock(sku, 10)
+    stack.set_stock(sku, count=10)
     buyers = stack.shoppers(40)
 
     def buy_and_perhaps_cancel(n, buyer):

@@ -77,7 +77,7 @@ def test_every_process_of_the_application_comes_back_after_a_kill(healthy):
     healthy.wait_until_ok(within_s=30)
     wait_for("the staff's site", lambda: _status_of(f"{healthy.staff}/metrics") == 200, within_s=30)
     [sku] = healthy.skus(1)
-    healthy.set_stock(sku, 5)
+    healthy.set_stock(sku, count=5)
     [shopper] = healthy.shoppers(1)
     assert shopper.place((sku, 1)).status_code == 201
 
