@@ -9,6 +9,7 @@ from apps.inventory.errors import ReservationConflict
 from apps.inventory.models import Stock
 from apps.inventory.types import Shortage
 from tests.factories.inventory import NOW, counters, make_claim, make_stock, new_order_id
+from tests.factories.plans import explain_word
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -131,7 +132,7 @@ def test_locking_the_reservations_of_orders_looks_each_key_up_and_scans_nothing(
         locks.lock_reservations("inventory", orders)
     statement = next(query["sql"] for query in queries if "FOR UPDATE" in query["sql"])
     with connections["inventory"].cursor() as cursor:
-        cursor.execute(f"EXPLAIN {statement}")
+        cursor.execute(f"{explain_word(connections['inventory'])} {statement}")
         columns = [column[0] for column in cursor.description]
         plan = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
     reservation = next(row for row in plan if row["table"] == "r")

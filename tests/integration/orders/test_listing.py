@@ -26,6 +26,7 @@ from infra.sharding.months import Month
 from infra.sharding.places import place_of_user
 from infra.sharding.slots import slot_of_user
 from tests.factories.orders import make_buyer, make_sku, placed_order
+from tests.factories.plans import explain_word
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -222,7 +223,7 @@ def test_statements_about_an_order_open_one_partition():
 
     def partitions(sql, *parameters):
         with connections[place.alias].cursor() as cursor:
-            cursor.execute(f"EXPLAIN PARTITIONS {sql}", parameters)
+            cursor.execute(f"{explain_word(connections[place.alias])} {sql}", parameters)
             row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
             return row["partitions"]
 

@@ -9,6 +9,7 @@ from django.db import connections, models
 from django.test.utils import CaptureQueriesContext
 
 from infra.sharding.places import place_of_order
+from tests.factories.plans import explain_word
 from tests.factories.sharding import Parcel, order_id
 from tests.integration.sharding.conftest import THIS_MONTH
 
@@ -20,7 +21,7 @@ SLOTS = [5, 700]
 def partitions_opened(alias: str, statement: str) -> str:
     """Ask the server which partitions a statement would open."""
     connection = connections[alias]
-    explain = "EXPLAIN PARTITIONS" if connection.mysql_is_mariadb else "EXPLAIN FORMAT=TRADITIONAL"
+    explain = explain_word(connection)
     with connection.cursor() as cursor:
         cursor.execute(f"{explain} {statement}")
         columns = [column[0] for column in cursor.description]
