@@ -141,10 +141,14 @@ def _imported(path: str) -> Any:
 
 
 PRODUCTS: Final[L1Cache[int, ProductDocument]] = L1Cache(
-    load_products, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=20_000
+    load_products, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=20_000, batch_size=500, max_idle_loads=5
 )
 AVAILABLE: Final[L1Cache[str, int]] = L1Cache(
-    load_available, ttl_s=lambda: settings.CATALOG_AVAILABLE_TTL_S, size=50_000, batch_size=1000
+    load_available,
+    ttl_s=lambda: settings.CATALOG_AVAILABLE_TTL_S,
+    size=50_000,
+    batch_size=1000,
+    max_idle_loads=30,
 )
 PRICES: Final[L1Cache[str, SkuPrice]] = L1Cache(load_prices, ttl_s=lambda: settings.CATALOG_PRICE_TTL_S, size=50_000)
 CATEGORIES: Final[L1Cache[str, CachedBody]] = L1Cache(

@@ -20,12 +20,12 @@ _WAIT_S: Final = 10.0
 
 @dataclass(slots=True)
 class _Entry(Generic[V]):
-    """A loaded value, or None for a key that the source does not have."""
+    """A loaded value, or None for a key that the source does not have; `idle_loads` counts loads since it was read."""
 
     value: V | None
     fresh_until: float
     usable_until: float
-    was_read: bool = False
+    idle_loads: int
 
 
 class LoadLost(Overloaded):
@@ -52,7 +52,8 @@ class L1Cache(Generic[K, V]):
     * Concurrent readers of a key cause one load. At most `load_limit` loads run at once; keys missed meanwhile are
       gathered into the next one, so that a flood of misses takes few connections.
     * A load takes along up to `batch_size` other keys whose time is over and which were read since they were loaded,
-      so that a wide set of hot keys costs few round trips; 0 where loading several keys costs as much as each alone.
+      or within `max_idle_loads` loads before, so that a wide set of warm keys costs few round trips; a batch of 0 where
+      loading several keys costs as much as each alone.
     * At most `size` keys are kept, the least recently read go first.
 
     Safe for threads and greenlets. Costs no work in the background.
@@ -68,6 +69,7 @@ class L1Cache(Generic[K, V]):
         stale_s: float = 3600.0,
         retry_s: float = 1.0,
         batch_size: int = 200,
+        max_idle_loads: int = 0,
         load_limit: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,6 +79,7 @@ class L1Cache(Generic[K, V]):
         self._stale_s = stale_s
         self._retry_s = retry_s
         self._batch_size = batch_size
+        self._max_idle_loads = max_idle_loads
         self._load_limit = load_limit
         self._clock = clock
         self._lock = threading.Lock()
@@ -93,7 +96,7 @@ class L1Cache(Generic[K, V]):
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and self._clock() < entry.fresh_until:
-                entry.was_read = True
+                entry.idle_loads = 0
                 return entry.value
         return self.get_many((key,)).get(key)
 
@@ -110,7 +113,7 @@ class L1Cache(Generic[K, V]):
                 if entry is not None and (
                     now < entry.fresh_until or (load is not None and self._is_failing and now < entry.usable_until)
                 ):
-                    entry.was_read = True
+                    entry.idle_loads = 0
                     if entry.value is not None:
                         values[key] = entry.value
                 elif load is not None:
@@ -196,7 +199,9 @@ class L1Cache(Generic[K, V]):
         while self._loaded and self._loaded[0][0] <= now and len(keys) < self._batch_size:
             fresh_until, key = self._loaded.popleft()
             entry = self._entries.get(key)
-            if entry is None or entry.fresh_until != fresh_until or not entry.was_read or key in self._loads:
+            if entry is None or entry.fresh_until != fresh_until or entry.idle_loads > self._max_idle_loads:
+                continue
+            if key in self._loads:
                 continue
             keys.append(key)
         return keys
@@ -210,7 +215,9 @@ class L1Cache(Generic[K, V]):
                     continue  # discarded meanwhile: it may be an old value
                 value = load.found.get(key)
                 fresh_until = began_at + (ttl_s if value is not None else self._absent_ttl_s)
-                self._entries[key] = _Entry(value, fresh_until, fresh_until + self._stale_s)
+                before = self._entries.get(key)
+                idle_loads = 1 if before is None else before.idle_loads + 1
+                self._entries[key] = _Entry(value, fresh_until, fresh_until + self._stale_s, idle_loads)
                 self._note_expiry(fresh_until, key)
 
     def _keep_stale(self, load: _Load[K, V]) -> None:
@@ -237,6 +244,6 @@ class L1Cache(Generic[K, V]):
             entry = self._entries.get(key)
             if entry is None or self._clock() >= entry.usable_until:
                 raise load.error
-            entry.was_read = True
+            entry.idle_loads = 0
             if entry.value is not None:
                 into[key] = entry.value

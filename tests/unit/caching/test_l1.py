@@ -123,6 +123,15 @@ def test_a_load_takes_along_other_keys_that_were_read_and_are_over_their_time(so
     assert len(source.loads) == 2
 
 
+def test_a_key_that_nobody_reads_is_taken_along_for_so_many_loads_only(source: Source, clock: Clock) -> None:
+    cache = L1Cache(source.load_many, ttl_s=1.0, size=10, max_idle_loads=2, clock=clock)
+    cache.get_many(["a", "b"])
+    for _ in range(4):
+        clock.now += 2
+        cache.get("a")
+    assert source.loads == [["a", "b"], ["a", "b"], ["a", "b"], ["a"], ["a"]]
+
+
 def test_while_the_source_fails_the_last_value_is_given_out_and_the_source_rarely_asked(
     source: Source, clock: Clock
 ) -> None:
