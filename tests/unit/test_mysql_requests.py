@@ -2,10 +2,18 @@
 
 import threading
 
+import pytest
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
+from infra.mysql import requests
 from infra.mysql.requests import end_request, note_use, replace_receivers
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_used_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the connections that other tests have used out of these."""
+    monkeypatch.setattr(requests, "_used", requests._Used())
 
 
 class Wrapper:
