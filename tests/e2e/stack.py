@@ -169,8 +169,8 @@ class Stack:
         return {name: int(pid) for name, pid in re.findall(r"^(\S+) RUNNING pid (\d+)", self.status(), re.MULTILINE)}
 
     def signal(self, name: str, number: signal.Signals) -> int:
-        """Send a signal to one program; returns its process id."""
-        pid = self.pids()[name]
+        """Send a signal to one program, once it runs; returns its process id."""
+        pid = wait_for(f"{name} running", lambda: self.pids().get(name), within_s=30)
         os.kill(pid, number)
         if number is signal.SIGSTOP:
             self._stopped_pids.add(pid)
