@@ -9,7 +9,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# Fernet keys (32 bytes, URL-safe base64), separated by commas: the first encrypts, all decrypt.
+# Data keys (32 bytes each, URL-safe base64), separated by commas: the first encrypts, all decrypt.
 DATA_KEYS = env.text_list("FLOODGATE_DATA_KEYS")
 # `id:hex` pairs for the blind index of logins; kept apart from the data keys. All are written and searched.
 INDEX_KEYS = env.keyed_secrets("FLOODGATE_INDEX_KEYS")

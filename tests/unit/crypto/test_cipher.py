@@ -1,13 +1,15 @@
 """Encryption of texts: keys, rotation, altered values."""
 
+import secrets
+from base64 import urlsafe_b64encode
+
 import pytest
-from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.crypto.cipher import Undecryptable, current_key_id, decrypt_text, encrypt_text, is_current
 
-OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+OLD, NEW = (urlsafe_b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
