@@ -5,12 +5,12 @@ They run inside the caller's transaction and return what the server counted; cal
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.db import connections
 
 from apps.inventory.models import ReservationState
 from apps.inventory.types import Claim
+from infra.mysql.literals import binary, moment, text
 from infra.sharding.ids import slot_of
 
 
@@ -49,21 +49,23 @@ def add_on_hand(alias: str, quantities: Mapping[str, int]) -> int:
 
 def insert_reservations(alias: str, claims: Sequence[Claim], *, now: datetime) -> None:
     """Insert the claims' rows as held. Raises IntegrityError (1062) when an order has one already."""
-    connection = connections[alias]
-    at = connection.ops.adapt_datetimefield_value(now)
+    at = moment(now)
     rows = sorted(
         (slot_of(claim.order_id), claim.order_id, sku, quantity, claim.user_id, claim.request_digest)
         for claim in claims
         for sku, quantity in claim.lines
     )
-    values = ", ".join([f"(%s, %s, %s, %s, {ReservationState.HELD:d}, %s, %s, %s, %s)"] * len(rows))
-    parameters = [part for row in rows for part in (*row, at, at)]
-    with connection.cursor() as cursor:
+    values = ",".join(
+        [
+            f"({slot},{order_id},{text(sku)},{quantity},{ReservationState.HELD:d},{user_id},{binary(digest)},{at},{at})"
+            for slot, order_id, sku, quantity, user_id, digest in rows
+        ]
+    )
+    with connections[alias].cursor() as cursor:
         cursor.execute(
             "INSERT INTO inventory_reservation "  # noqa: S608
             "(slot, order_id, sku, quantity, state, user_id, request_digest, created_at, updated_at) "
-            f"VALUES {values}",
-            parameters,
+            f"VALUES {values}"
         )
 
 
@@ -101,19 +103,13 @@ def _move_counters(alias: str, quantities: Mapping[str, int], *, changes: str, g
 
     FOUND_ROWS and the version make the count the number of rows that passed the guard.
     """
-    pairs = sorted(quantities.items())
-    case = "CASE sku " + "WHEN %s THEN %s " * len(pairs) + "END"
-    case_parameters: list[Any] = [part for pair in pairs for part in pair]
-    markers = ", ".join(["%s"] * len(pairs))
+    pairs = [(text(sku), units) for sku, units in sorted(quantities.items())]
+    case = "CASE sku " + " ".join([f"WHEN {sku} THEN {units:d}" for sku, units in pairs]) + " END"
+    skus = ",".join([sku for sku, _ in pairs])
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "UPDATE inventory_stock FORCE INDEX (PRIMARY) "  # noqa: S608
             f"SET {changes.format(units=case)}, version = version + 1 "
-            f"WHERE sku IN ({markers}) AND {guard.format(units=case)}",
-            [
-                *case_parameters * changes.count("{units}"),
-                *(sku for sku, _ in pairs),
-                *case_parameters * guard.count("{units}"),
-            ],
+            f"WHERE sku IN ({skus}) AND {guard.format(units=case)}"
         )
         return cursor.rowcount

@@ -13,6 +13,7 @@ from django.db import IntegrityError, connections
 from infra.crypto.cipher import decrypt_text, encrypt_text
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken
 from infra.idempotency.types import RequestKey, StoredAnswer
+from infra.mysql.literals import binary, moment, text
 from infra.mysql.retry import is_duplicate_key
 from infra.sharding.places import Place
 from infra.sharding.slots import slot_of_user
@@ -33,13 +34,11 @@ def find_answers(alias: str, keys: Sequence[RequestKey]) -> Mapping[RequestKey, 
     if not keys:
         return {}
     by_identity = {(key.user_id, key.digest): key for key in keys}
-    row_values = ", ".join(["(%s, %s, %s)"] * len(keys))
-    parameters = [value for key in keys for value in (slot_of_user(key.user_id), key.user_id, key.digest)]
+    identities = ",".join([f"({slot_of_user(key.user_id)},{key.user_id},{binary(key.digest)})" for key in keys])
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT user_id, digest, body_digest, resource_id, status, body, location FROM idempotency_key"  # noqa: S608 - placeholders only
-            f" WHERE (slot, user_id, digest) IN ({row_values})",
-            parameters,
+            "SELECT user_id, digest, body_digest, resource_id, status, body, location FROM idempotency_key"  # noqa: S608 - literals
+            f" WHERE (slot, user_id, digest) IN ({identities})"
         )
         rows = cursor.fetchall()
     answers: dict[RequestKey, StoredAnswer | IdempotencyKeyReused] = {}
@@ -63,18 +62,19 @@ def remember(place: Place, key: RequestKey, *, resource_id: str = "", now: datet
 
 def remember_many(alias: str, entries: Iterable[tuple[RequestKey, str]], *, now: datetime) -> None:
     """Claim several keys of one shard in one statement; raises KeyTaken if any of them is taken."""
-    created_at = now.astimezone(UTC).replace(tzinfo=None)
-    rows = [
-        (slot_of_user(key.user_id), key.user_id, key.digest, key.body_digest, resource_id, created_at)
-        for key, resource_id in entries
-    ]
-    row_values = ", ".join(["(%s, %s, %s, %s, %s, '', %s)"] * len(rows))
+    created_at = moment(now)
+    rows = ",".join(
+        [
+            f"({slot_of_user(key.user_id)},{key.user_id},{binary(key.digest)},{binary(key.body_digest)},"
+            f"{text(resource_id)},'',{created_at})"
+            for key, resource_id in entries
+        ]
+    )
     with connections[alias].cursor() as cursor:
         try:
             cursor.execute(
-                "INSERT INTO idempotency_key (slot, user_id, digest, body_digest, resource_id, location, created_at)"  # noqa: S608
-                f" VALUES {row_values}",
-                [value for row in rows for value in row],
+                "INSERT INTO idempotency_key (slot, user_id, digest, body_digest, resource_id, location, created_at)"  # noqa: S608 - literals
+                f" VALUES {rows}"
             )
         except IntegrityError as error:
             if is_duplicate_key(error):

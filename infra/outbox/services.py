@@ -1,14 +1,14 @@
 """Appending facts to the outbox and clearing what was sent."""
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from django.db import connections
 
 from infra.events.retention import delete_older
+from infra.mysql.literals import moment, text
 from infra.observability.scope import current_scope
 from infra.outbox.errors import AppendOutsideTransaction
 from infra.outbox.types import EventDraft
@@ -20,7 +20,6 @@ _COLUMNS: Final = (
     "event_id, type, schema_version, aggregate, aggregate_id, aggregate_version, "
     "slot, user_id, order_id, occurred_at, payload, headers"
 )
-_ROW: Final = "(" + ", ".join(["%s"] * 12) + ")"
 # Rows of one statement: far below max_allowed_packet, and more than a group commit's batch.
 _MAX_ROWS: Final = 500
 
@@ -37,15 +36,16 @@ def append(place_or_alias: Place | str, *drafts: EventDraft, now: datetime) -> N
     if not connection.in_atomic_block:
         raise AppendOutsideTransaction(f"An event was appended on {alias} outside a transaction; it tells no fact.")
     headers = request_headers()
-    occurred_at = connection.ops.adapt_datetimefield_value(now)
+    occurred_at = moment(now)
     event_ids = new_event_ids(len(drafts), now)
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), _MAX_ROWS):
             chunk = drafts[start : start + _MAX_ROWS]
-            cursor.execute(
-                f"INSERT INTO outbox_event ({_COLUMNS}) VALUES {', '.join([_ROW] * len(chunk))}",  # noqa: S608 - constants
-                _parameters(chunk, event_ids[start:], occurred_at, headers),
-            )
+            rows = [
+                _row(draft, event_id, occurred_at, headers)
+                for draft, event_id in zip(chunk, event_ids[start:], strict=False)
+            ]
+            cursor.execute(f"INSERT INTO outbox_event ({_COLUMNS}) VALUES {','.join(rows)}")  # noqa: S608 - literals
 
 
 def purge_sent(alias: str, *, before: datetime) -> int:
@@ -69,24 +69,13 @@ def new_event_ids(count: int, now: datetime) -> list[str]:
     ]
 
 
-def _parameters(drafts: Sequence[EventDraft], event_ids: Sequence[str], occurred_at: Any, headers: str) -> list[Any]:
-    parameters: list[Any] = []
-    for event_id, draft in zip(event_ids, drafts, strict=False):
-        parameters += (
-            event_id,
-            draft.type,
-            draft.schema_version,
-            draft.aggregate,
-            draft.aggregate_id,
-            draft.version,
-            slot_of_user(draft.user_id) if draft.order_id is None else slot_of(draft.order_id),
-            draft.user_id,
-            draft.order_id,
-            occurred_at,
-            msgspec.json.encode(draft.payload).decode(),
-            draft.headers or headers,
-        )
-    return parameters
+def _row(draft: EventDraft, event_id: str, occurred_at: str, headers: str) -> str:
+    slot = slot_of_user(draft.user_id) if draft.order_id is None else slot_of(draft.order_id)
+    return (
+        f"({text(event_id)},{text(draft.type)},{draft.schema_version:d},{text(draft.aggregate)},{draft.aggregate_id:d},"
+        f"{draft.version:d},{slot:d},{draft.user_id:d},{'NULL' if draft.order_id is None else draft.order_id},"
+        f"{occurred_at},{text(msgspec.json.encode(draft.payload).decode())},{text(draft.headers or headers)})"
+    )
 
 
 def request_headers() -> str:

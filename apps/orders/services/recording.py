@@ -19,6 +19,7 @@ from apps.orders.services.drafting import OrderDraft
 from apps.users.services import note_order_months
 from infra.crypto.cipher import encrypt_text
 from infra.idempotency.services import remember_many
+from infra.mysql.literals import binary, moment, text
 from infra.outbox.services import append
 from infra.outbox.types import EventDraft
 from infra.sharding.ids import slot_of
@@ -34,10 +35,10 @@ ORDER_COLUMNS: Final = (
 LINE_COLUMNS: Final = (
     "slot", "order_id", "line", "sku", "title", "quantity", "unit_price", "line_total", "refunded_quantity",
 )  # fmt: skip
+EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
 # The last month in which each customer is known to have ordered.
 _noted: Final[LRUCache[int, int]] = LRUCache(maxsize=100_000)
 _noted_lock: Final = threading.Lock()
-EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
 
 
 def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> None:
@@ -50,9 +51,9 @@ def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) ->
     for draft in drafts:
         by_month[Month.of_id(draft.order.id)].append(draft)
     for month, members in by_month.items():
-        insert_rows(alias, Order, month, ORDER_COLUMNS, [_order_row(draft) for draft in members])
-        insert_rows(alias, OrderLine, month, LINE_COLUMNS, [row for draft in members for row in _line_rows(draft)])
-        insert_rows(alias, OrderEvent, month, EVENT_COLUMNS, [_event_row(draft) for draft in members])
+        _insert(alias, Order, month, ORDER_COLUMNS, rows=[_order_row(draft) for draft in members])
+        _insert(alias, OrderLine, month, LINE_COLUMNS, rows=[row for draft in members for row in _line_rows(draft)])
+        _insert(alias, OrderEvent, month, EVENT_COLUMNS, rows=[_event_row(draft) for draft in members])
         note_order_months(alias, [draft.order.user_id for draft in members if not _is_noted(draft)], month)
     append(alias, *(_placed_event(draft) for draft in drafts), now=now)
 
@@ -78,11 +79,25 @@ def insert_rows(
 ) -> None:
     """Insert rows into a month's table in one statement."""
     row_marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
+    values = [value for row in rows for value in row]
+    _insert(alias, model, month, columns, rows=[row_marks] * len(rows), parameters=values)
+
+
+def _insert(
+    alias: str,
+    model: type[MonthlyModel],
+    month: Month,
+    columns: Sequence[str],
+    *,
+    rows: Sequence[str],
+    parameters: Sequence[Any] | None = None,
+) -> None:
+    """Insert rows written as SQL: as literals, or as marks for the parameters."""
     with telling_month_errors(table=model.table, month=month, alias=alias), connections[alias].cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {model.objects.table_for(month)} ({', '.join(f'`{column}`' for column in columns)})"  # noqa: S608  # constants
-            f" VALUES {', '.join([row_marks] * len(rows))}",
-            [value for row in rows for value in row],
+            f" VALUES {', '.join(rows)}",
+            parameters,
         )
 
 
@@ -91,30 +106,31 @@ def column_time(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(tzinfo=None)
 
 
-def _order_row(draft: OrderDraft) -> tuple[Any, ...]:
+def _order_row(draft: OrderDraft) -> str:
     order = draft.order
     return (
-        slot_of(order.id), order.id, order.user_id, 0, order.version, order.payment_status, order.fulfillment_status,
-        "", 0, order.status, order.currency, order.subtotal, order.discount, order.points_used, order.points_value,
-        order.shipping_fee, order.total, order.refunded_total, draft.sealed_address,
-        order.address["city"], order.address["country"], ",".join(order.coupons),
-        encrypt_text(order.note) if order.note else "", "", draft.key.digest, "", "",
-        None if order.expires_at is None else column_time(order.expires_at), column_time(order.updated_at),
-    )  # fmt: skip
+        f"({slot_of(order.id)},{order.id},{order.user_id},0,{order.version},"
+        f"'{order.payment_status}','{order.fulfillment_status}','',0,'{order.status}',{text(order.currency)},"
+        f"{order.subtotal},{order.discount},{order.points_used},{order.points_value},{order.shipping_fee},"
+        f"{order.total},{order.refunded_total},{text(draft.sealed_address)},"
+        f"{text(order.address['city'])},{text(order.address['country'])},{text(','.join(order.coupons))},"
+        f"{text(encrypt_text(order.note) if order.note else '')},'',{binary(draft.key.digest)},'','',"
+        f"{'NULL' if order.expires_at is None else moment(order.expires_at)},{moment(order.updated_at)})"
+    )
 
 
-def _line_rows(draft: OrderDraft) -> list[tuple[Any, ...]]:
+def _line_rows(draft: OrderDraft) -> list[str]:
     order_id = draft.order.id
-    slot = slot_of(order_id)
+    key = f"({slot_of(order_id)},{order_id}"
     return [
-        (slot, order_id, item.line, item.sku, item.title, item.quantity, item.unit_price, item.line_total, 0)
+        f"{key},{item.line},{text(item.sku)},{text(item.title)},{item.quantity},{item.unit_price},{item.line_total},0)"
         for item in draft.order.items
     ]
 
 
-def _event_row(draft: OrderDraft) -> tuple[Any, ...]:
+def _event_row(draft: OrderDraft) -> str:
     order = draft.order
-    return (slot_of(order.id), order.id, order.version, PLACED, column_time(order.placed_at), "shopper", "")
+    return f"({slot_of(order.id)},{order.id},{order.version},'{PLACED}',{moment(order.placed_at)},'shopper','')"
 
 
 def _placed_event(draft: OrderDraft) -> EventDraft:
