@@ -21,6 +21,8 @@ ORDER_CLAIM_DEADLINE_S = 5.0
 # So many orders of one shard are committed together by a worker (1: each by its own request), and so many may wait.
 ORDER_COMMIT_BATCH = env.integer("FLOODGATE_ORDER_COMMIT_BATCH", default=64)
 ORDER_COMMIT_CAPACITY = 1000
+# Under load a batch that is not full waits this long for more (docs/performance.md has the measures).
+ORDER_COMMIT_LINGER_S = env.number("FLOODGATE_ORDER_COMMIT_LINGER_S", default=0.004)
 # What was begun is answered within this time, if only with "unknown": every answer comes within ten seconds.
 ORDER_ANSWER_DEADLINE_S = 8.0
 # A repeat waits this long for the earlier attempt with its key, then it is told that one is in progress.

@@ -8,27 +8,15 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-from django.db import close_old_connections
+from typing import Generic
 
 from infra.errors import OutcomeUnknown, Overloaded
+from infra.groupcommit import metrics
+from infra.groupcommit.ring import Entry, Item, Outcome, Ring, RingFull, fail, settle
+from infra.mysql.requests import end_request
 
 _log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-
-@dataclass(slots=True, eq=False)
-class _Entry(Generic[Item, Outcome]):
-    item: Item
-    done: threading.Event = field(default_factory=threading.Event)
-    outcomes: list[Outcome] = field(default_factory=list)
-    error: BaseException | None = None
 
 
 class Lane(Generic[Item, Outcome]):
@@ -40,17 +28,20 @@ class Lane(Generic[Item, Outcome]):
     """
 
     def __init__(
-        self, name: str, commit: Callable[[Sequence[Item]], Sequence[Outcome]], *, capacity: int, max_batch: int
+        self,
+        name: str,
+        commit: Callable[[Sequence[Item]], Sequence[Outcome]],
+        *,
+        capacity: int,
+        max_batch: int,
+        linger_s: float = 0.0,
     ) -> None:
         self.name = name
         self._commit = commit
-        self._capacity = capacity
-        self._max_batch = max_batch
-        self._lock = threading.Lock()
-        self._arrived = threading.Event()
-        self._waiting: deque[_Entry[Item, Outcome]] = deque()
-        self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._make_ring: Callable[[], Ring[Item, Outcome]] = lambda: Ring(
+            capacity=capacity, max_batch=max_batch, linger_s=linger_s
+        )
+        self._begin_process()
 
     def submit(self, item: Item, *, withdraw_after_s: float, answer_within_s: float) -> Outcome:
         """Commit the item with others and return its outcome; meanwhile the request holds no database connection.
@@ -62,71 +53,95 @@ class Lane(Generic[Item, Outcome]):
         if self._pid != os.getpid():
             self._begin_process()
         began_at = time.monotonic()
-        entry: _Entry[Item, Outcome] = _Entry(item)
-        with self._lock:
-            if len(self._waiting) >= self._capacity:
-                raise Overloaded("Too many requests wait to be committed. Nothing was taken.")
-            self._waiting.append(entry)
-            if self._thread is None:
-                self._start_thread()
-        self._arrived.set()
-        close_old_connections()
-        if not entry.done.wait(withdraw_after_s) and self._withdraw(entry):
+        entry = self._put(item, now=began_at)
+        end_request()
+        if not entry.settled.wait(withdraw_after_s) and self._withdraw(entry):
+            metrics.REFUSED.labels(self.name, "too_late").inc()
             raise Overloaded("The request has waited too long. Nothing was taken.")
-        if not entry.done.wait(max(0.0, answer_within_s - (time.monotonic() - began_at))):
+        if not entry.settled.wait(max(0.0, answer_within_s - (time.monotonic() - began_at))):
             raise OutcomeUnknown("The commit takes too long. Repeat the request with the same Idempotency-Key.")
         if entry.error is not None:
             raise entry.error
         return entry.outcomes[0]
 
+    @property
+    def waiting_count(self) -> int:
+        """How many wait for their batch to begin."""
+        return len(self._ring)
+
     def _begin_process(self) -> None:
-        """Forget what belongs to the process that this one was forked from."""
-        self._lock, self._arrived = threading.Lock(), threading.Event()
-        self._waiting, self._thread = deque(), None
+        """Start empty: a child made by fork has nothing to do with what its parent was given."""
+        self._ring = self._make_ring()
+        self._lock = threading.Lock()
+        self._arrived, self._filled = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+
+    def _put(self, item: Item, *, now: float) -> Entry[Item, Outcome]:
+        with self._lock:
+            try:
+                entry = self._ring.put(item, now=now)
+            except RingFull:
+                metrics.REFUSED.labels(self.name, "full").inc()
+                raise Overloaded("Too many requests wait to be committed. Nothing was taken.") from None
+            if self._thread is None:
+                self._start_thread()
+            if self._ring.is_full_batch:
+                self._filled.set()
+        self._arrived.set()
+        return entry
+
+    def _withdraw(self, entry: Entry[Item, Outcome]) -> bool:
+        with self._lock:
+            return self._ring.withdraw(entry)
 
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
-    def _withdraw(self, entry: _Entry[Item, Outcome]) -> bool:
-        """Take an entry back; False if its batch has begun."""
-        with self._lock:
-            try:
-                self._waiting.remove(entry)
-            except ValueError:
-                return False
-            return True
-
     def _run(self) -> None:
         """Commit batch after batch; should this thread end, another takes over what waits or comes."""
         try:
             while True:
-                self._arrived.wait()
-                with self._lock:
-                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
-                    if not self._waiting:
-                        self._arrived.clear()
-                if batch:
-                    self._commit_batch(batch)
+                self._commit_batch(self._next_batch())
         finally:
             with self._lock:
                 self._thread = None
-                if self._waiting:
+                if len(self._ring):
                     self._start_thread()
 
-    def _commit_batch(self, batch: Sequence[_Entry[Item, Outcome]]) -> None:
+    def _next_batch(self) -> list[Entry[Item, Outcome]]:
+        """Wait until a batch is due and begin it."""
+        while True:
+            self._arrived.wait()
+            with self._lock:
+                due_in_s = self._ring.due_in(now=time.monotonic())
+                if due_in_s is None:  # all were withdrawn
+                    self._arrived.clear()
+                    continue
+                self._filled.clear()
+                if due_in_s <= 0:
+                    batch = self._ring.begin()
+                    if not len(self._ring):
+                        self._arrived.clear()
+                    return batch
+            self._filled.wait(due_in_s)
+
+    def _commit_batch(self, batch: Sequence[Entry[Item, Outcome]]) -> None:
+        began_at = time.monotonic()
         try:
-            outcomes = self._commit([entry.item for entry in batch])
-            for entry, outcome in zip(batch, outcomes, strict=True):
-                entry.outcomes.append(outcome)
+            settle(batch, self._commit([entry.item for entry in batch]))
         except BaseException as error:
-            for entry in batch:
-                entry.error = error
+            fail(batch, error)
             if not isinstance(error, Exception):
                 raise
             _log.info("a batch of %d failed in %s: %s", len(batch), self.name, error)
         finally:
-            for entry in batch:
-                entry.done.set()
-            close_old_connections()
+            end_request()
+            self._tell(batch, began_at)
+
+    def _tell(self, batch: Sequence[Entry[Item, Outcome]], began_at: float) -> None:
+        metrics.BATCH_SIZE.labels(self.name).observe(len(batch))
+        metrics.WAIT_SECONDS.labels(self.name).observe(began_at - batch[0].arrived_at)
+        metrics.COMMIT_SECONDS.labels(self.name).observe(time.monotonic() - began_at)
+        metrics.WAITING.labels(self.name).set(len(self._ring))

@@ -46,10 +46,10 @@ def submit(lane, item, *, withdraw_after_s=5.0, answer_within_s=5.0):
 def wait_until_waiting(lane, count):
     deadline = threading.Event()
     for _ in range(500):
-        if len(lane._waiting) == count:
+        if lane.waiting_count == count:
             return
         deadline.wait(0.01)
-    raise AssertionError(f"{len(lane._waiting)} wait, not {count}")
+    raise AssertionError(f"{lane.waiting_count} wait, not {count}")
 
 
 def test_a_lone_item_waits_for_nobody():

@@ -116,6 +116,7 @@ def _lane(alias: str) -> Lane[OrderDraft, Outcome]:
         commit,
         capacity=settings.ORDER_COMMIT_CAPACITY,
         max_batch=settings.ORDER_COMMIT_BATCH,
+        linger_s=settings.ORDER_COMMIT_LINGER_S,
     )
 
 
