@@ -7,6 +7,7 @@ from apps.users.access_tokens import access_tokens
 from apps.users.errors import TokenInvalid
 from apps.users.revocations import revocations
 from apps.users.types import Shopper
+from infra.api.problems import NotAuthenticated
 
 _SCHEME: Final = "bearer"
 
@@ -25,4 +26,12 @@ def shopper_of(authorization: str | None, *, now: datetime) -> Shopper | None:
     shopper = access_tokens.shopper_of(token.strip(), now=now)
     if revocations.has_ended(user_id=shopper.user_id, session_id=shopper.session_id, now=now):
         raise TokenInvalid("The session has ended. Log in again.")
+    return shopper
+
+
+def require_shopper(authorization: str | None, *, now: datetime) -> Shopper:
+    """Return whom a bearer token names; raises NotAuthenticated without one, TokenInvalid, TokenExpired."""
+    shopper = shopper_of(authorization, now=now)
+    if shopper is None:
+        raise NotAuthenticated("Send an access token as a bearer token.")
     return shopper

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 MAX_ID: Final = 2**63 - 1
+MONEY_PATTERN: Final = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?\Z"
 
 
 class StrictCharField(serializers.CharField):
@@ -74,7 +75,7 @@ class IdField(serializers.CharField):
 class MoneyField(serializers.DecimalField):
     """An amount as a decimal string, such as `"12.34"`."""
 
-    _PATTERN: Final = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?\Z", re.ASCII)
+    _PATTERN: Final = re.compile(MONEY_PATTERN)
     default_error_messages = {"invalid": 'An amount is a string such as "12.34".'}
 
     def __init__(self, **kwargs: Any) -> None:

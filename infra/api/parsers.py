@@ -22,11 +22,14 @@ class StrictJSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the decoded body; raises BadRequest or PayloadTooLarge. An empty body is `{}`."""
-        limit = settings.MAX_BODY_BYTES
-        raw = stream.read(limit + 1)
-        if len(raw) > limit:
-            raise PayloadTooLarge(f"A body may have {limit} bytes.")
-        return decode_json(raw)
+        return decode_body(stream.read(settings.MAX_BODY_BYTES + 1))
+
+
+def decode_body(raw: bytes) -> object:
+    """Decode a body of the usual size; raises BadRequest or PayloadTooLarge. An empty body is `{}`."""
+    if len(raw) > settings.MAX_BODY_BYTES:
+        raise PayloadTooLarge(f"A body may have {settings.MAX_BODY_BYTES} bytes.")
+    return decode_json(raw)
 
 
 def decode_json(raw: bytes) -> object:

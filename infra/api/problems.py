@@ -1,10 +1,10 @@
 """Problem answers (RFC 9457), rendered in one place for DRF, for plain views and for what fails outside any view."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import OperationalError
@@ -32,6 +32,7 @@ from infra.mysql.retry import is_deadlock, is_lock_wait_timeout
 from infra.observability.scope import current_scope
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+_encode: Final = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +55,11 @@ class MethodNotAllowed(DomainError):
 
     code = Code.METHOD_NOT_ALLOWED
     title = "Method not allowed"
+
+
+def problem_bytes(error: DomainError) -> bytes:
+    """Return the problem document."""
+    return _encode(problem_body(error))
 
 
 def problem_body(error: DomainError) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def problem_headers(error: DomainError) -> dict[str, str]:
 def problem_response(error: DomainError) -> HttpResponse:
     """Render the problem outside DRF."""
     return HttpResponse(
-        json.dumps(problem_body(error)),
+        problem_bytes(error),
         status=error.status,
         content_type=PROBLEM_MEDIA_TYPE,
         headers=problem_headers(error),

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from infra.idempotency.errors import KeyTaken, RequestInProgress
-from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+from infra.idempotency.keys import HEADER, REPLAYED_HEADER, read_key, request_key
 from infra.idempotency.services import complete, find_answer, remember
 from infra.idempotency.types import RequestKey, StoredAnswer
 from infra.mysql.retry import is_lock_wait_timeout
@@ -39,7 +39,7 @@ class IdempotentMixin:
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Serve the request, or give the first answer again."""
-        text = read_key(request.headers, required=self.idempotency_required)
+        text = read_key(request.headers.get(HEADER), required=self.idempotency_required)
         if text is None:
             self.prepare(request, *args, **kwargs)
             return self.post_once(request, *args, **kwargs)

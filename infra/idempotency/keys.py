@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
 
@@ -30,9 +29,8 @@ def body_digest(body: object) -> bytes:
     return blake2b(canonical.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
 
 
-def read_key(headers: Mapping[str, str], *, required: bool) -> str | None:
-    """Return the key in the headers, None where there is none and none is needed; raises ValidationFailed."""
-    key = headers.get(HEADER)
+def read_key(key: str | None, *, required: bool) -> str | None:
+    """Return the header's value if it is a key, None where none was sent or needed; raises ValidationFailed."""
     if key is None and not required:
         return None
     if key is None:

@@ -25,7 +25,8 @@ class RequestScopeMiddleware:
             match = request.resolver_match
             route = match.route if match is not None else "unrouted"
             response.headers["X-Request-Id"] = scope.request_id
-            if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
+            has_body = response.status_code not in _WITHOUT_BODY
+            if has_body and isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
                 response.headers["Content-Length"] = str(len(response.content))
             method = request.method if request.method in _METHODS else "OTHER"
             REQUESTS.labels(method, route, str(response.status_code)).inc()
@@ -35,4 +36,5 @@ class RequestScopeMiddleware:
             end_scope()
 
 
+_WITHOUT_BODY = frozenset({204, 304})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

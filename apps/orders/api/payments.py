@@ -26,7 +26,7 @@ from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.serializers import StrictCharField, StrictSerializer
 from infra.api.views import ApiView, parse_id
-from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+from infra.idempotency.keys import HEADER, REPLAYED_HEADER, read_key, request_key
 from infra.idempotency.schema import REQUIRED_KEY, replayed_header
 
 MAX_URL_LENGTH: Final = 1990
@@ -146,7 +146,7 @@ class PaymentsView(ApiView):
     )
     def post(self, request: Request, order_id: str) -> Response:
         """Start an attempt, or return the one that this key has started."""
-        key = read_key(request.headers, required=True)
+        key = read_key(request.headers.get(HEADER), required=True)
         serializer = StartPaymentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         wanted = serializer.validated_data

@@ -1,0 +1,48 @@
+"""POST /orders, the hot endpoint: a function of the fast lane (infra/http/lane.py)."""
+
+from typing import Final
+
+import msgspec
+from django.utils import timezone
+
+from apps.orders.api.reading import read_wanted_order
+from apps.orders.api.rendering import order_json
+from apps.orders.services.placement import place_order
+from apps.orders.types import OrderRequest
+from apps.users.authentication import require_shopper
+from infra.http.lane import require_json, text_header
+from infra.http.messages import LaneRequest, LaneResponse
+from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+
+_encode: Final = msgspec.json.Encoder().encode
+_REPLAYED: Final = (REPLAYED_HEADER.encode("ascii"), b"true")
+
+
+def place(request: LaneRequest) -> LaneResponse:
+    """Place an order, or return the one that this key has placed."""
+    now = timezone.now()
+    shopper = require_shopper(text_header(request, b"authorization"), now=now)
+    require_json(request)
+    key = read_key(text_header(request, b"idempotency-key"), required=True)
+    wanted = read_wanted_order(request.body)
+    placed = place_order(
+        OrderRequest(
+            key=request_key(user_id=shopper.user_id, method="POST", path=request.path, key=str(key), body=wanted.body),
+            items=wanted.items,
+            address_id=wanted.address_id,
+            coupons=wanted.coupons,
+            points=wanted.points,
+            expected_total=wanted.expected_total,
+            note=wanted.note,
+            exempt=shopper.exempt,
+        ),
+        now=now,
+    )
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        (b"Location", f"{request.path}/{placed.order.id}".encode()),
+    ]
+    if placed.replayed:
+        headers.append(_REPLAYED)
+    return LaneResponse(201, headers, _encode(order_json(placed.order)))
