@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class SkuPrice:
+
+class SkuPrice(Struct, frozen=True):
     """What an order needs to know of a SKU: its title and what one unit costs, tax included."""
 
     sku: str

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
+
 Lines = tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What one order wants: SKU and units, each SKU once, ascending."""
 
     order_id: int

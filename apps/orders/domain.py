@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 
@@ -152,7 +153,13 @@ def currency_decimals(currency: str) -> int:
 
 def round_money(amount: Decimal, currency: str) -> Decimal:
     """Return the amount with exactly the currency's decimals, rounded half up (away from zero)."""
-    return amount.quantize(Decimal(1).scaleb(-currency_decimals(currency)), rounding=ROUND_HALF_UP)
+    return amount.quantize(_unit_of(currency), ROUND_HALF_UP)
+
+
+@cache
+def _unit_of(currency: str) -> Decimal:
+    """Return one of the currency's smallest unit."""
+    return Decimal(1).scaleb(-currency_decimals(currency))
 
 
 @dataclass(frozen=True, slots=True)

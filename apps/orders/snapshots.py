@@ -1,8 +1,9 @@
 """Turns rows of an order into the values that others see."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from apps.orders.domain import (
     Closure,

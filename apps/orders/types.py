@@ -1,15 +1,19 @@
-"""Frozen values that cross the border of orders."""
+"""Frozen values that cross the border of orders.
+
+Those that are made for every order are msgspec's structs: frozen dataclasses, but made in a tenth of the time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from msgspec import Struct
+
 from infra.idempotency.types import RequestKey
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(Struct, frozen=True):
     """A checked request to place an order.
 
     `items` are (SKU, quantity) as the client wrote them, before merging. `exempt` shoppers (the bench's) are not held
@@ -26,8 +30,7 @@ class OrderRequest:
     exempt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLineView:
+class OrderLineView(Struct, frozen=True):
     """One line of an order, priced when it was placed."""
 
     line: int
@@ -39,8 +42,7 @@ class OrderLineView:
     refunded_quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class OrderView:
+class OrderView(Struct, frozen=True):
     """An order as its owner sees it (the API contract's `Order`), amounts with the currency's decimals."""
 
     id: int
@@ -68,8 +70,7 @@ class OrderView:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedOrder:
+class PlacedOrder(Struct, frozen=True):
     """What placing ends in; `replayed` when an earlier attempt with the same key had placed it."""
 
     order: OrderView

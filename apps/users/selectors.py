@@ -2,16 +2,19 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
 from django.db import connections
 
 from apps.users.errors import AddressNotFound, CustomerNotFound
 from apps.users.models import Address, Customer, CustomerState, Login, SentMessage, Session
-from apps.users.types import AddressFields, AddressSnapshot, LoginName
+from apps.users.types import ADDRESS_FIELDS, AddressSnapshot, LoginName
 from infra.crypto.blind_index import blind_index
 from infra.crypto.fields import open_json
 from infra.sharding.places import place_of_user
 from infra.sharding.slots import slot_of_user
+
+_NO_ADDRESS: Final = dict.fromkeys(ADDRESS_FIELDS, "")
 
 
 def find_user_id(login: LoginName) -> int | None:
@@ -76,18 +79,17 @@ def address_snapshots(alias: str, wanted: Collection[tuple[int, int]]) -> dict[t
 
     Plain SQL: they are read for every order, and the stored text itself is wanted beside what it says.
     """
-    condition = " OR ".join(["(slot = %s AND user_id = %s AND id = %s)"] * len(wanted))
-    parameters = [part for user_id, address_id in wanted for part in (slot_of_user(user_id), user_id, address_id)]
+    condition = " OR ".join(
+        [
+            f"(slot={slot_of_user(user_id)} AND user_id={user_id:d} AND id={address_id:d})"
+            for user_id, address_id in wanted
+        ]
+    )
     with connections[alias].cursor() as cursor:
-        cursor.execute(
-            f"SELECT user_id, id, details FROM users_address WHERE {condition}",  # noqa: S608 - placeholders only
-            parameters,
-        )
+        cursor.execute(f"SELECT user_id, id, details FROM users_address WHERE {condition}")  # noqa: S608 - numbers
         rows = cursor.fetchall()
     return {
-        (user_id, address_id): AddressSnapshot(
-            address_id=address_id, sealed=sealed, **AddressFields.from_json(open_json(sealed)).as_json()
-        )
+        (user_id, address_id): AddressSnapshot(address_id, _NO_ADDRESS | open_json(sealed), sealed)
         for user_id, address_id, sealed in rows
     }
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from msgspec import Struct
+
 
 class LoginKind(StrEnum):
     """What a login is; it goes into the blind index, so that no kind is found as another."""
@@ -74,23 +76,15 @@ class AddressFields:
 ADDRESS_FIELDS = ("name", "phone", "country", "region", "city", "line1", "line2", "postcode")
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSnapshot:
-    """An address at one moment, for an order to keep.
+class AddressSnapshot(Struct, frozen=True):
+    """An address at one moment, for an order to keep: the eight members of `AddressFields`.
 
-    `sealed` is the JSON of the eight fields as an `EncryptedJSONField` stores it: writers in plain SQL may store it
-    as it is, without encrypting again.
+    `sealed` is their JSON as an `EncryptedJSONField` stores it: writers in plain SQL may store it as it is, without
+    encrypting again.
     """
 
     address_id: int
-    name: str
-    phone: str
-    country: str
-    region: str
-    city: str
-    line1: str
-    line2: str
-    postcode: str
+    members: Mapping[str, str]
     sealed: str
 
 

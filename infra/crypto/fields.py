@@ -3,10 +3,10 @@
 Nothing can be searched or sorted by them: a lookup other than `isnull` raises. An empty text is stored as it is.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from django.core.exceptions import FieldError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -72,9 +72,9 @@ class EncryptedJSONField(EncryptedField):
 
 def seal_json(value: object) -> str:
     """Return a JSON value as an encrypted column stores it, for writers that use plain SQL."""
-    return encrypt_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return encrypt_text(msgspec.json.encode(value).decode())
 
 
 def open_json(sealed: str) -> Any:
     """Return what `seal_json` was given; raises Undecryptable."""
-    return json.loads(decrypt_text(sealed))
+    return msgspec.json.decode(decrypt_text(sealed))

@@ -11,6 +11,7 @@ from infra.idempotency.types import RequestKey
 HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 _DIGEST_BYTES: Final = 32
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -25,8 +26,7 @@ def request_key(*, user_id: int, method: str, path: str, key: str, body: object)
 
 def body_digest(body: object) -> bytes:
     """Return 32 bytes that are equal for equal decoded bodies: BLAKE2b of the JSON with sorted members, all ASCII."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return blake2b(canonical.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
+    return blake2b(_canonical(body).encode("ascii"), digest_size=_DIGEST_BYTES).digest()
 
 
 def read_key(key: str | None, *, required: bool) -> str | None:

@@ -1,10 +1,9 @@
 """Values that cross the border of the idempotency keys."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
+class RequestKey(Struct, frozen=True):
     """One request, named by its client.
 
     `digest` (32 bytes) stands for method, path and key; `body_digest` (32 bytes) for the decoded body.
@@ -15,8 +14,7 @@ class RequestKey:
     body_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredAnswer(Struct, frozen=True):
     """What the first attempt was answered.
 
     `resource_id` names what it made; `status`, `body` and `location` are None, None and "" for an endpoint that

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from django.db import IntegrityError, transaction
+from msgspec.structs import replace
 
 from apps.inventory import locks, places, selectors, statements
 from apps.inventory.errors import ReservationConflict

@@ -4,11 +4,12 @@ The address is read last and for many drafts at once, since that is the only par
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apps.catalog.selectors import prices
 from apps.catalog.types import SkuPrice
@@ -33,7 +34,7 @@ from apps.orders.errors import (
 from apps.orders.services.limits import check_open_unpaid_orders
 from apps.orders.types import OrderLineView, OrderRequest, OrderView
 from apps.users.selectors import address_snapshots
-from apps.users.types import ADDRESS_FIELDS, AddressSnapshot
+from apps.users.types import AddressSnapshot
 from infra.errors import FieldError, ValidationFailed
 from infra.idempotency.types import RequestKey
 from infra.outbox.services import request_headers
@@ -41,8 +42,7 @@ from infra.sharding.ids import time_of
 from infra.sharding.workers import new_order_id
 
 
-@dataclass(frozen=True, slots=True)
-class OrderDraft:
+class OrderDraft(Struct, frozen=True):
     """An order that is neither claimed nor written; complete once it has its address."""
 
     order: OrderView
@@ -120,8 +120,7 @@ def _with_address(draft: OrderDraft, address: AddressSnapshot | None) -> OrderDr
     if address is None:
         detail = "There is no such address."
         return ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
-    snapshot = {name: getattr(address, name) for name in ADDRESS_FIELDS}
-    return replace(draft, order=replace(draft.order, address=snapshot), sealed_address=address.sealed)
+    return replace(draft, order=replace(draft.order, address=address.members), sealed_address=address.sealed)
 
 
 def _new_order(

@@ -1,6 +1,5 @@
 """Placing orders over two databases."""
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -9,6 +8,7 @@ from django.conf import settings
 from django.db import OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from msgspec.structs import replace
 
 from apps.catalog.models import Price
 from apps.inventory.selectors import find_hold, holds_of
