@@ -1,12 +1,17 @@
 # Floodgate on one machine. `make help` lists what there is; deploy/local/stack.py does the work.
 #
 # DB=mysql takes Oracle MySQL instead of MariaDB. INSTANCE names another stack with ports and data of its own.
+# WORKER=stock starts gunicorn with its own gevent worker instead of the lean one.
 
 PYTHON ?= python3
 DB ?= mariadb
 SUFFIX := $(if $(filter mysql,$(DB)),-mysql)
 INSTANCE ?= $(or $(FLOODGATE_INSTANCE),local$(SUFFIX))
 TEST_INSTANCE ?= test$(SUFFIX)
+
+ifdef WORKER
+export FLOODGATE_WORKER := $(WORKER)
+endif
 
 STACK = @$(PYTHON) deploy/local/stack.py --instance $(INSTANCE)
 BIN = .venv/bin

@@ -40,6 +40,7 @@ class Code(StrEnum):
     LIMIT_REACHED = "limit_reached"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     REQUEST_IN_PROGRESS = "request_in_progress"
+    REQUEST_TIMEOUT = "request_timeout"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -66,6 +67,7 @@ _CODES_BY_STATUS: Final[Mapping[int, Sequence[Code]]] = {
     403: (Code.PERMISSION_DENIED, Code.PURCHASE_TOKEN_INVALID),
     404: (Code.NOT_FOUND,),
     405: (Code.METHOD_NOT_ALLOWED,),
+    408: (Code.REQUEST_TIMEOUT,),
     409: (
         Code.LOGIN_TAKEN,
         Code.INSUFFICIENT_STOCK,

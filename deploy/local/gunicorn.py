@@ -24,7 +24,11 @@ def _address(variable: str) -> str:
 bind = [_address("FLOODGATE_PUBLIC_URL"), _address("FLOODGATE_INTERNAL_URL")]
 backlog = 2048
 
-worker_class = os.environ.get("FLOODGATE_WORKER_CLASS", "infra.http.worker.ProblemGeventWorker")
+# "stock" is gunicorn's own gevent worker, for comparison and as a way back.
+worker_class = {
+    "lean": "infra.http.worker.LeanWorker",
+    "stock": "infra.http.stock_worker.ProblemGeventWorker",
+}[os.environ.get("FLOODGATE_WORKER", "lean")]
 workers = int(os.environ.get("FLOODGATE_WORKERS", "2"))
 # Clients that a worker keeps on each address at once, idle ones included; more wait in the backlog.
 worker_connections = int(os.environ.get("FLOODGATE_WORKER_CONNECTIONS", "4000"))

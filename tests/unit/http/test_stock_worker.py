@@ -1,4 +1,4 @@
-"""The server's own refusals."""
+"""The stock worker's own refusals."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.http import errors
 
-from infra.http.worker import ProblemGeventWorker
+from infra.http.stock_worker import ProblemGeventWorker
 
 
 def _told(exc: BaseException) -> tuple[int, dict[str, str], dict[str, object]]:
