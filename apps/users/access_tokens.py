@@ -3,11 +3,15 @@
 Whether a token's session still lives is not said here: see `apps.users.revocations`.
 """
 
+import hmac
 import threading
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import jwt
+import msgspec
 from cachetools import LRUCache
 from django.conf import settings
 
@@ -70,10 +74,65 @@ class AccessTokens:
             self._known.clear()
 
 
+class _Claims(msgspec.Struct):
+    iss: str
+    aud: str
+    sub: str
+    sid: str
+    iat: int
+    exp: int
+    exempt: bool = False
+
+
+_read_claims: Final = msgspec.json.Decoder(_Claims).decode
+
+
 def _verify(token: str, now: datetime) -> tuple[Shopper, int]:
     """Return the shopper and the second at which the token expires; expiry itself is judged by the caller."""
     if len(token) > _MAX_TOKEN_LENGTH:
         raise TokenInvalid("The access token is not valid.")
+    claims = _own_claims(token) or _genuine_claims(token)
+    user_id = id_from_text(claims.sub or "0")
+    if user_id is None or claims.iss != settings.TOKEN_ISSUER or claims.aud != settings.TOKEN_AUDIENCE:
+        raise TokenInvalid("The access token is not valid.")
+    if claims.iat > now.timestamp() + _LEEWAY_S:
+        raise TokenInvalid("The access token is not valid yet.")
+    return Shopper(user_id, claims.sid, exempt=claims.exempt), claims.exp
+
+
+def _own_claims(token: str) -> _Claims | None:
+    """Return the claims of a token exactly as this project writes them, or None where the library has to look.
+
+    A tenth of the library's time, and in a flood nearly every order comes with a token that was not seen before. It can
+    say yes only to what begins with a header of ours, letter by letter, and whose HMAC (RFC 7518, 3.2) is right.
+    """
+    signed, _, signature = token.rpartition(".")
+    header, _, payload = signed.partition(".")
+    secret = _secrets_by_header(tuple(settings.JWT_KEYS)).get(header)
+    if secret is None or not token.isascii():
+        return None
+    digest = hmac.digest(secret, signed.encode("ascii"), "sha256")
+    if not hmac.compare_digest(urlsafe_b64encode(digest).rstrip(b"="), signature.encode("ascii")):
+        return None
+    try:
+        return _read_claims(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _secrets_by_header(keys: tuple[tuple[str, str], ...]) -> dict[str, bytes]:
+    """Return the keys by the encoded header of the tokens that they sign."""
+    return {
+        jwt.encode({}, secret, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": _TYPE}).partition(".")[0]: (
+            secret.encode()
+        )
+        for key_id, secret in keys
+    }
+
+
+def _genuine_claims(token: str) -> _Claims:
+    """Return the claims of a token by the library's judgement; raises TokenInvalid."""
     try:
         header = jwt.get_unverified_header(token)
         secret = dict(settings.JWT_KEYS).get(str(header.get("kid")))
@@ -87,15 +146,9 @@ def _verify(token: str, now: datetime) -> tuple[Shopper, int]:
             audience=settings.TOKEN_AUDIENCE,
             options={"require": ["exp", "iat", "sub", "sid", "iss", "aud"], "verify_exp": False, "verify_iat": False},
         )
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        return msgspec.convert(claims, _Claims)
+    except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TokenInvalid("The access token is not valid.") from error
-    user_id = id_from_text(str(claims["sub"]) or "0")
-    issued_at, expires_at = claims["iat"], claims["exp"]
-    if user_id is None or not isinstance(issued_at, int) or not isinstance(expires_at, int):
-        raise TokenInvalid("The access token is not valid.")
-    if issued_at > now.timestamp() + _LEEWAY_S:
-        raise TokenInvalid("The access token is not valid yet.")
-    return Shopper(user_id, str(claims["sid"]), exempt=claims.get("exempt") is True), expires_at
 
 
 access_tokens: Final = AccessTokens(_MEMORY_COUNT)

@@ -10,7 +10,7 @@ CATALOG_AVAILABLE_TTL_S = 1.0
 CATALOG_CONTENT_TTL_S = 5.0
 CATALOG_MAX_AGE_S = 2
 # A price may be this old when an order is priced by it.
-CATALOG_PRICE_TTL_S = 2.0
+CATALOG_PRICE_TTL_S = 5.0
 
 # An order that nobody pays ends after this long.
 ORDER_UNPAID_EXPIRY_S = env.integer("FLOODGATE_ORDER_UNPAID_EXPIRY_S", default=30 * 60)

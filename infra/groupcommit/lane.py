@@ -9,14 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic
+from typing import Final, Generic
 
-from infra.errors import OutcomeUnknown, Overloaded
+from infra.errors import Overloaded
 from infra.groupcommit import metrics
-from infra.groupcommit.ring import Entry, Item, Outcome, Ring, RingFull, fail, settle
+from infra.groupcommit.ring import Entry, Item, Outcome, Ring
 from infra.mysql.requests import end_request
 
 _log = logging.getLogger(__name__)
+
+_WATCH_INTERVAL_S: Final = 0.05
 
 
 class Lane(Generic[Item, Outcome]):
@@ -43,26 +45,26 @@ class Lane(Generic[Item, Outcome]):
         )
         self._begin_process()
 
-    def submit(self, item: Item, *, withdraw_after_s: float, answer_within_s: float) -> Outcome:
+    def submit(self, item: Item, *, begin_within_s: float, answer_within_s: float) -> Outcome:
         """Commit the item with others and return its outcome; meanwhile the request holds no database connection.
 
         Raises Overloaded, with the item withdrawn and nothing taken, when the queue is full or the item was not begun
-        after `withdraw_after_s`; OutcomeUnknown when it was begun and has no outcome after `answer_within_s` (both
-        counted from now, in seconds). Raises what `commit` raised for the batch.
+        within `begin_within_s`; OutcomeUnknown when it was begun and has no outcome within `answer_within_s` (both
+        counted from now, in seconds, to a twentieth of a second). Raises what `commit` raised for the batch.
         """
         if self._pid != os.getpid():
             self._begin_process()
-        began_at = time.monotonic()
-        entry = self._put(item, now=began_at)
+        try:
+            entry = self._put(item, begin_within_s=begin_within_s, answer_within_s=answer_within_s)
+        except Overloaded:
+            metrics.REFUSED.labels(self.name, "full").inc()
+            raise
         end_request()
-        if not entry.settled.wait(withdraw_after_s) and self._withdraw(entry):
-            metrics.REFUSED.labels(self.name, "too_late").inc()
-            raise Overloaded("The request has waited too long. Nothing was taken.")
-        if not entry.settled.wait(max(0.0, answer_within_s - (time.monotonic() - began_at))):
-            raise OutcomeUnknown("The commit takes too long. Repeat the request with the same Idempotency-Key.")
-        if entry.error is not None:
-            raise entry.error
-        return entry.outcomes[0]
+        entry.settled.wait()
+        if entry.outcomes:
+            return entry.outcomes[0]
+        assert entry.error is not None  # noqa: S101 - settled without an outcome
+        raise entry.error
 
     @property
     def waiting_count(self) -> int:
@@ -74,30 +76,27 @@ class Lane(Generic[Item, Outcome]):
         self._ring = self._make_ring()
         self._lock = threading.Lock()
         self._arrived, self._filled = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._committer: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._pid = os.getpid()
 
-    def _put(self, item: Item, *, now: float) -> Entry[Item, Outcome]:
+    def _put(self, item: Item, *, begin_within_s: float, answer_within_s: float) -> Entry[Item, Outcome]:
+        now = time.monotonic()
         with self._lock:
-            try:
-                entry = self._ring.put(item, now=now)
-            except RingFull:
-                metrics.REFUSED.labels(self.name, "full").inc()
-                raise Overloaded("Too many requests wait to be committed. Nothing was taken.") from None
-            if self._thread is None:
-                self._start_thread()
+            entry = self._ring.put(item, now=now, begin_within_s=begin_within_s, answer_within_s=answer_within_s)
+            if self._committer is None:
+                self._committer = self._start(self._run)
+            if self._watcher is None:
+                self._watcher = self._start(self._watch)
             if self._ring.is_full_batch:
                 self._filled.set()
         self._arrived.set()
         return entry
 
-    def _withdraw(self, entry: Entry[Item, Outcome]) -> bool:
-        with self._lock:
-            return self._ring.withdraw(entry)
-
-    def _start_thread(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
+    def _start(self, run: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=run, name=self.name, daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         """Commit batch after batch; should this thread end, another takes over what waits or comes."""
@@ -106,9 +105,21 @@ class Lane(Generic[Item, Outcome]):
                 self._commit_batch(self._next_batch())
         finally:
             with self._lock:
-                self._thread = None
-                if len(self._ring):
-                    self._start_thread()
+                self._committer = self._start(self._run) if len(self._ring) else None
+
+    def _watch(self) -> None:
+        """Settle what has waited too long, while anything waits: one timer for all, instead of one for each."""
+        while True:
+            time.sleep(_WATCH_INTERVAL_S)
+            with self._lock:
+                expired = self._ring.expire(now=time.monotonic())
+                is_idle = self._ring.is_idle
+                if is_idle:
+                    self._watcher = None
+            for entry in expired:
+                metrics.REFUSED.labels(self.name, "unknown" if entry.is_begun else "too_late").inc()
+            if is_idle:
+                return
 
     def _next_batch(self) -> list[Entry[Item, Outcome]]:
         """Wait until a batch is due and begin it."""
@@ -130,9 +141,12 @@ class Lane(Generic[Item, Outcome]):
     def _commit_batch(self, batch: Sequence[Entry[Item, Outcome]]) -> None:
         began_at = time.monotonic()
         try:
-            settle(batch, self._commit([entry.item for entry in batch]))
+            outcomes = self._commit([entry.item for entry in batch])
+            with self._lock:
+                self._ring.settle(outcomes)
         except BaseException as error:
-            fail(batch, error)
+            with self._lock:
+                self._ring.fail(error)
             if not isinstance(error, Exception):
                 raise
             _log.info("a batch of %d failed in %s: %s", len(batch), self.name, error)

@@ -1,31 +1,35 @@
 """What waits to be committed, in the order of arrival: bounded, and without threads or a clock of its own.
 
-An entry goes one way: it waits, then it is begun or withdrawn; one that was begun is settled, once. So whoever holds
-the ring's lock can tell exactly whether anything may have been done for an item.
+An entry waits, then it is begun or withdrawn. It is settled once, by whoever comes first: its batch, or its own time
+limit. So whoever holds the ring's lock can tell exactly whether anything may have been done for an item.
 """
 
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from infra.errors import OutcomeUnknown, Overloaded
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-class RingFull(Exception):
-    """As many wait as may."""
-
-
 @dataclass(slots=True, eq=False)
 class Entry(Generic[Item, Outcome]):
-    """An item and, once `settled` is set, either its outcome or the error that its batch ended in."""
+    """An item and, once `settled` is set, its one outcome or the error that it ended in; a late outcome wins.
+
+    Times are the caller's clock, in seconds: nothing is begun for it after `begin_by`, nobody waits after `answer_by`.
+    """
 
     item: Item
     arrived_at: float
+    begin_by: float
+    answer_by: float
+    is_begun: bool = False
     settled: threading.Event = field(default_factory=threading.Event)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: Sequence[Outcome] = ()
     error: BaseException | None = None
 
 
@@ -41,28 +45,30 @@ class Ring(Generic[Item, Outcome]):
         self._capacity = capacity
         self._max_batch = max_batch
         self._linger_s = linger_s
-        self._waiting: OrderedDict[int, Entry[Item, Outcome]] = OrderedDict()
+        self._waiting: deque[Entry[Item, Outcome]] = deque()
+        self._begun: Sequence[Entry[Item, Outcome]] = ()
         self._last_size = 1
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return not self._waiting and not self._begun
+
+    @property
     def is_full_batch(self) -> bool:
         """Whether nothing is gained by waiting for more."""
         return len(self._waiting) >= self._max_batch
 
-    def put(self, item: Item, *, now: float) -> Entry[Item, Outcome]:
-        """Let an item wait. Raises RingFull."""
+    def put(self, item: Item, *, now: float, begin_within_s: float, answer_within_s: float) -> Entry[Item, Outcome]:
+        """Let an item wait. Raises Overloaded when as many wait as may."""
         if len(self._waiting) >= self._capacity:
-            raise RingFull
-        entry: Entry[Item, Outcome] = Entry(item, now)
-        self._waiting[id(entry)] = entry
+            raise Overloaded("Too many requests wait to be committed. Nothing was taken.")
+        entry: Entry[Item, Outcome] = Entry(item, now, now + begin_within_s, now + answer_within_s)
+        self._waiting.append(entry)
         return entry
-
-    def withdraw(self, entry: Entry[Item, Outcome]) -> bool:
-        """Take an entry back; False if it was begun."""
-        return self._waiting.pop(id(entry), None) is not None
 
     def due_in(self, *, now: float) -> float | None:
         """Return in how many seconds the next batch is due, 0 or less meaning now; None where nothing waits."""
@@ -70,26 +76,48 @@ class Ring(Generic[Item, Outcome]):
             return None
         if self.is_full_batch or self._last_size == 1:
             return 0.0
-        return next(iter(self._waiting.values())).arrived_at + self._linger_s - now
+        return self._waiting[0].arrived_at + self._linger_s - now
 
     def begin(self) -> list[Entry[Item, Outcome]]:
-        """Take the next batch out; whoever began it settles it."""
-        size = min(len(self._waiting), self._max_batch)
-        self._last_size = max(size, 1)
-        return [self._waiting.popitem(last=False)[1] for _ in range(size)]
+        """Take the next batch out; whoever began it ends it by `settle` or `fail`."""
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+        for entry in batch:
+            entry.is_begun = True
+        self._begun = batch
+        self._last_size = max(len(batch), 1)
+        return batch
 
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Give each entry of the batch under way its own outcome. Raises ValueError unless there is one for each."""
+        if len(outcomes) != len(self._begun):
+            raise ValueError(f"{len(outcomes)} outcomes for a batch of {len(self._begun)}")
+        for entry, outcome in zip(self._begun, outcomes, strict=True):
+            entry.outcomes = (outcome,)
+        self._end_batch()
 
-def settle(batch: Sequence[Entry[Item, Outcome]], outcomes: Sequence[Outcome]) -> None:
-    """Give each entry of a batch its own outcome. Raises ValueError unless there is one for each."""
-    for entry, outcome in zip(batch, outcomes, strict=True):
-        entry.outcomes.append(outcome)
-    for entry in batch:
-        entry.settled.set()
+    def fail(self, error: BaseException) -> None:
+        """Tell all of the batch under way what it ended in."""
+        for entry in self._begun:
+            entry.error = error
+        self._end_batch()
 
+    def expire(self, *, now: float) -> list[Entry[Item, Outcome]]:
+        """Settle what has waited too long and return it: Overloaded for what was not begun, and now never will be.
 
-def fail(batch: Sequence[Entry[Item, Outcome]], error: BaseException) -> None:
-    """Tell all of a batch what it ended in."""
-    for entry in batch:
-        entry.outcomes.clear()
-        entry.error = error
-        entry.settled.set()
+        OutcomeUnknown for what was begun; its outcome may still come.
+        """
+        late = [entry for entry in self._waiting if now >= entry.begin_by]
+        for entry in late:
+            self._waiting.remove(entry)
+            entry.error = Overloaded("The request has waited too long. Nothing was taken.")
+        unknown = [entry for entry in self._begun if now >= entry.answer_by and not entry.settled.is_set()]
+        for entry in unknown:
+            entry.error = OutcomeUnknown("The commit takes too long. Repeat the request with the same Idempotency-Key.")
+        for entry in late + unknown:
+            entry.settled.set()
+        return late + unknown
+
+    def _end_batch(self) -> None:
+        for entry in self._begun:
+            entry.settled.set()
+        self._begun = ()

@@ -89,6 +89,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.close()
         super().ensure_connection()
 
+    def _start_transaction_under_autocommit(self) -> None:
+        """Open a transaction in one round trip; Django calls this instead of switching autocommit off and on again."""
+        assert self.connection is not None  # noqa: S101 - Django has connected
+        with self.wrap_database_errors:
+            self.connection.query(b"START TRANSACTION")
+
     def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
         """Switch autocommit; a connection that is gone needs no new one for having it on.
 

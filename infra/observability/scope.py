@@ -3,8 +3,8 @@
 A context variable: under gevent each greenlet has its own.
 """
 
+import os
 import re
-import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -27,10 +27,11 @@ _current: ContextVar[RequestScope | None] = ContextVar("floodgate_request_scope"
 
 def begin_scope(*, request_id: str | None) -> RequestScope:
     """Start the scope of a request; a request id is taken over if it is well formed, else one is made."""
+    noise = os.urandom(32).hex()
     known = request_id is not None and REQUEST_ID_PATTERN.match(request_id) is not None
     scope = RequestScope(
-        request_id=request_id if known and request_id is not None else secrets.token_hex(16),
-        trace_id=secrets.token_hex(16),
+        request_id=request_id if known and request_id is not None else noise[:32],
+        trace_id=noise[32:],
     )
     _current.set(scope)
     return scope

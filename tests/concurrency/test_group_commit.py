@@ -39,8 +39,8 @@ def lane_of(commit, *, capacity=100, max_batch=10):
     return Lane("test", commit, capacity=capacity, max_batch=max_batch)
 
 
-def submit(lane, item, *, withdraw_after_s=5.0, answer_within_s=5.0):
-    return lane.submit(item, withdraw_after_s=withdraw_after_s, answer_within_s=answer_within_s)
+def submit(lane, item, *, begin_within_s=5.0, answer_within_s=5.0):
+    return lane.submit(item, begin_within_s=begin_within_s, answer_within_s=answer_within_s)
 
 
 def wait_until_waiting(lane, count):
@@ -96,7 +96,7 @@ def test_an_item_that_waits_too_long_is_withdrawn_before_its_batch():
         assert commits.begun.acquire(timeout=5)
 
         with pytest.raises(Overloaded):
-            submit(lane, 1, withdraw_after_s=0.01)
+            submit(lane, 1, begin_within_s=0.01)
         commits.may_end.set()
         running.result()
     assert submit(lane, 2) == 4
@@ -108,7 +108,7 @@ def test_an_item_that_was_begun_and_has_no_outcome_in_time_is_unknown():
     lane = lane_of(commits)
 
     with pytest.raises(OutcomeUnknown):
-        submit(lane, 1, withdraw_after_s=0.05, answer_within_s=0.1)
+        submit(lane, 1, begin_within_s=0.05, answer_within_s=0.1)
     commits.may_end.set()
     assert submit(lane, 2) == 4
 

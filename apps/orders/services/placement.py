@@ -96,14 +96,12 @@ def _commit_with_others(alias: str, draft: OrderDraft, *, waited_s: float, now: 
 
     A draft that was not begun by the claim deadline is withdrawn: nothing is claimed for a client that has gone.
     """
-    withdraw_after_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
-    if withdraw_after_s <= 0:
+    begin_within_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
+    if begin_within_s <= 0:
         raise Overloaded("The request has waited too long. Nothing was taken.")
     if settings.ORDER_COMMIT_BATCH <= 1:
         return commit_once(alias, [draft], now=now)[0]
-    return _lane(alias).submit(
-        draft, withdraw_after_s=withdraw_after_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S
-    )
+    return _lane(alias).submit(draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S)
 
 
 @cache

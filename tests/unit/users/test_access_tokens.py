@@ -131,3 +131,31 @@ def test_a_token_of_the_former_key_passes_while_that_key_is_kept(settings, token
     settings.JWT_KEYS = settings.JWT_KEYS[:1]
     with pytest.raises(TokenInvalid):
         tokens.shopper_of(token, now=NOW)
+
+
+def test_our_own_tokens_are_read_as_the_library_reads_them() -> None:
+    for exempt in (False, True):
+        token = sign_access_token(user_id=5, session_id=SESSION, now=NOW, exempt=exempt)
+        own = module._own_claims(token)
+        assert own is not None
+        assert own == module._genuine_claims(token)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("at", [0, 5, -1])
+def test_a_token_of_ours_with_one_letter_changed_is_refused(tokens: AccessTokens, part: int, at: int) -> None:
+    parts = sign_access_token(user_id=5, session_id=SESSION, now=NOW).split(".")
+    letters = list(parts[part])
+    letters[at] = "B" if letters[at] != "B" else "C"
+    parts[part] = "".join(letters)
+    assert module._own_claims(".".join(parts)) is None
+    with pytest.raises(TokenInvalid):
+        tokens.shopper_of(".".join(parts), now=NOW)
+
+
+def test_a_signature_with_padding_or_spare_bits_is_not_ours() -> None:
+    token = sign_access_token(user_id=5, session_id=SESSION, now=NOW)
+    last = token[-1]
+    twin = next(letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef" if letter != last)
+    assert module._own_claims(token[:-1] + twin) is None
+    assert module._own_claims(token + "=") is None
