@@ -72,15 +72,19 @@ def test_without_the_global_server_placing_answers_503_and_reading_goes_on(healt
     healthy.audit()
 
 
+@pytest.mark.parametrize("emptied", [False, True], ids=["killed", "killed and emptied"])
 @pytest.mark.parametrize("name", ["redis-durable", "redis-cache"])
-def test_a_redis_that_is_killed_loses_nothing(healthy, by_shard, name):
+def test_a_redis_that_is_killed_loses_nothing(healthy, by_shard, name, emptied):
     # given orders under way
     [sku] = healthy.skus(1)
     healthy.set_stock(sku, count=1000)
     shoppers = by_shard["shard_0"] + by_shard["shard_1"]
     # when the server is killed between them
     before = [shopper.place((sku, 1)) for shopper in shoppers]
-    healthy.signal(name, signal.SIGKILL)
+    if emptied:
+        healthy.kill_and_empty(name)
+    else:
+        healthy.signal(name, signal.SIGKILL)
     during = [shopper.place_until_settled((sku, 1)) for shopper in shoppers]
     paying = shoppers[0]
     paying.pay(during[0].json()["id"])

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from typing import Final
 
 from django.conf import settings
@@ -16,8 +17,8 @@ from apps.users.services.addresses import new_address_id
 from apps.users.services.sessions import new_session_id
 from apps.users.types import AddressFields, BenchShopper
 from infra.crypto.fields import seal_json
-from infra.sharding.places import place_of_user, shard_atomic
-from infra.sharding.slots import slot_of_user
+from infra.sharding.places import place_of_slot, place_of_user, shard_atomic
+from infra.sharding.slots import SLOT_COUNT, slot_of_user
 from infra.sharding.workers import new_user_id
 
 _BATCH: Final = 1000
@@ -61,16 +62,31 @@ class _NewShopper:
 def make_bench_shoppers(count: int) -> Iterator[BenchShopper]:
     """Make shoppers and yield them as they are committed, batch by batch; they have no login and no password.
 
-    Their access tokens are valid for an hour and exempt from limits. Raises RefusedInProduction.
+    The shards take turns, so that even a few shoppers are on all of them. Their access tokens are valid for an hour and
+    exempt from limits. Raises RefusedInProduction.
     """
     if settings.IS_PRODUCTION:
         raise RefusedInProduction("Bench shoppers are exempt from limits; none are made under production settings.")
+    user_ids = _user_ids_by_turns()
     for start in range(0, count, _BATCH):
-        yield from _make_batch(min(_BATCH, count - start), datetime.now(UTC))
+        size = min(_BATCH, count - start)
+        yield from _make_batch([next(user_ids) for _ in range(size)], datetime.now(UTC))
 
 
-def _make_batch(count: int, now: datetime) -> Iterator[BenchShopper]:
-    batch = [_new_shopper(new_user_id()) for _ in range(count)]
+def _user_ids_by_turns() -> Iterator[int]:
+    """Yield new ids, one of each shard that owns slots after the other; what comes before its turn waits for it."""
+    aliases = sorted({place_of_slot(slot).alias for slot in range(SLOT_COUNT)})
+    waiting: dict[str, list[int]] = {alias: [] for alias in aliases}
+    first = secrets.randbelow(len(aliases))
+    for alias in cycle([*aliases[first:], *aliases[:first]]):
+        while not waiting[alias]:
+            user_id = new_user_id()
+            waiting[place_of_user(user_id).alias].append(user_id)
+        yield waiting[alias].pop()
+
+
+def _make_batch(user_ids: Sequence[int], now: datetime) -> Iterator[BenchShopper]:
+    batch = [_new_shopper(user_id) for user_id in user_ids]
     sealed = seal_json(_ADDRESS.as_json())
     by_alias: dict[str, list[_NewShopper]] = {}
     for shopper in batch:
