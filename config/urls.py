@@ -1,8 +1,9 @@
 """Public addresses: the API, its schema and the health checks."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
+from infra.api.documentation import DocsView, SchemaView
+from infra.api.views import for_reading
 from infra.observability.health import live, ready
 
 handler404 = "infra.api.views.not_found_view"
@@ -12,8 +13,8 @@ urlpatterns = [
     path("api/v1/", include("apps.catalog.api.urls")),
     path("api/v1/", include("apps.orders.api.urls")),
     path("api/v1/", include("apps.users.api.urls")),
-    path("healthz/live", live),
-    path("healthz/ready", ready),
-    path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("healthz/live", for_reading(live)),
+    path("healthz/ready", for_reading(ready)),
+    path("api/schema", SchemaView.as_view(), name="schema"),
+    path("api/docs", DocsView.as_view(url_name="schema"), name="docs"),
 ]

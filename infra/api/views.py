@@ -1,16 +1,22 @@
 """Base of the DRF views, and the parsing that they share."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from infra.api.fields import id_from_text
-from infra.api.problems import problem_response
+from infra.api.problems import MethodNotAllowed, problem_response
 from infra.errors import NotFound, UnsupportedMediaType
+
+_NO_CONTENT: Final = 204
+_READING: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class JsonNegotiation(DefaultContentNegotiation):
@@ -23,7 +29,15 @@ class JsonNegotiation(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class ApiView(APIView):
+class BareOptionsView(APIView):
+    """Answers OPTIONS with the methods there are and no body."""
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
+        """Say which methods there are."""
+        return Response(status=_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
+
+
+class ApiView(BareOptionsView):
     """An endpoint of the contract: JSON in, JSON or a problem out, answers to a token are `no-store`."""
 
     content_negotiation_class = JsonNegotiation
@@ -36,16 +50,28 @@ class ApiView(APIView):
             if media_type != "application/json":
                 raise UnsupportedMediaType("Send the body as application/json.")
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        """Say which methods there are; the contract wants no body."""
-        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
-
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Keep answers to a token out of every cache."""
         response = super().finalize_response(request, response, *args, **kwargs)
         if "HTTP_AUTHORIZATION" in request.META or request.method not in ("GET", "HEAD"):
             response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def for_reading(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Return a plain view that takes GET and HEAD, and answers other methods as the contract has it."""
+
+    @wraps(view)
+    def reading(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        if request.method == "OPTIONS":
+            return HttpResponse(status=_NO_CONTENT, headers={"Allow": ", ".join(_READING)})
+        refusal = problem_response(MethodNotAllowed("This address does not take this method."))
+        refusal.headers["Allow"] = ", ".join(_READING)
+        return refusal
+
+    return reading
 
 
 def parse_id(text: str, *, what: str) -> int:
