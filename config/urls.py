@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from infra.api.documentation import DocsView, SchemaView
+from infra.api.documentation import DocsView, SchemaView, docs_part
 from infra.api.views import for_reading
 from infra.observability.health import live, ready
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/v1/", include("apps.users.api.urls")),
     path("healthz/live", for_reading(live)),
     path("healthz/ready", for_reading(ready)),
-    path("api/schema", SchemaView.as_view(), name="schema"),
-    path("api/docs", DocsView.as_view(url_name="schema"), name="docs"),
+    path("api/schema", for_reading(SchemaView.as_view()), name="schema"),
+    path("api/docs", for_reading(DocsView.as_view(url_name="schema")), name="docs"),
+    path("static/drf_spectacular_sidecar/<path:path>", for_reading(docs_part)),
 ]

@@ -5,10 +5,10 @@ from functools import wraps
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from infra.api.fields import id_from_text
@@ -20,7 +20,7 @@ _READING: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class JsonNegotiation(DefaultContentNegotiation):
-    """Answers are JSON whatever a client says that it accepts, so nothing is weighed."""
+    """Answers have one form (JSON, for endpoints) whatever a client says that it accepts, so nothing is weighed."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -29,26 +29,27 @@ class JsonNegotiation(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class BareOptionsView(APIView):
-    """Answers OPTIONS with the methods there are and no body."""
-
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
-        """Say which methods there are."""
-        return Response(status=_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
-
-
-class ApiView(BareOptionsView):
+class ApiView(APIView):
     """An endpoint of the contract: JSON in, JSON or a problem out, answers to a token are `no-store`."""
 
     content_negotiation_class = JsonNegotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, and refuse a body that is not JSON even where no field is read."""
+        """Authenticate, and refuse a body that is not JSON even where no field is read.
+
+        Which methods there are is told to everybody: a browser asks for it without a token.
+        """
+        if request.method == "OPTIONS":
+            return
         super().initial(request, *args, **kwargs)
         if request.method in ("POST", "PUT", "PATCH", "DELETE") and _has_body(request):
             media_type = (request.content_type or "").split(";")[0].strip().lower()
             if media_type != "application/json":
                 raise UnsupportedMediaType("Send the body as application/json.")
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        """Say which methods there are; the contract wants no body."""
+        return HttpResponse(status=_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Keep answers to a token out of every cache."""
@@ -58,13 +59,13 @@ class ApiView(BareOptionsView):
         return response
 
 
-def for_reading(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Return a plain view that takes GET and HEAD, and answers other methods as the contract has it."""
+def for_reading(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Return the view for GET and HEAD; other methods are answered as the contract has it, whatever the view does."""
 
     @wraps(view)
-    def reading(request: HttpRequest) -> HttpResponse:
+    def reading(request: HttpRequest, **captured: str) -> HttpResponseBase:
         if request.method in ("GET", "HEAD"):
-            return view(request)
+            return view(request, **captured)
         if request.method == "OPTIONS":
             return HttpResponse(status=_NO_CONTENT, headers={"Allow": ", ".join(_READING)})
         refusal = problem_response(MethodNotAllowed("This address does not take this method."))
