@@ -311,13 +311,22 @@ class CooperativeConnection(RawConnection):
                 raise
         finally:
             timer.stop()
-        self._answer = answer = self._socket.recv(PEEK_BYTES, _PEEK_FLAGS)
+        self._answer = answer = self._peek()
         if is_complete(answer):
             self.read_query_result()
         else:
             self._answer = None
             self._result = self._call_in_thread(self._read_all)
             self._result_is_here = True
+
+    def _peek(self) -> bytes:
+        """Return the beginning of an answer, still to be read; nothing when the server is gone."""
+        try:
+            return bytes(self._socket.recv(PEEK_BYTES, _PEEK_FLAGS))
+        except (ConnectionError, TimeoutError):
+            # The kernel of a server that was killed resets the connection if it had not read the statement. What is
+            # told once here reads as the stream's end from now on, which the client library has an error for.
+            return b""
 
     def _judge(self, error: BaseException) -> None:
         """Cut the connection unless the server itself reported the error; raises QueryTimeout for a passed deadline."""

@@ -15,7 +15,7 @@ from django.test import Client
 
 from infra.mysql import base, connection
 from infra.mysql.connection import CooperativeConnection
-from infra.mysql.errors import CommitOutcomeUnknown, is_connection_lost
+from infra.mysql.errors import CommitOutcomeUnknown, error_number, is_connection_lost
 from infra.mysql.pool import pool_of, pool_states
 
 # 60 rows of 1 kB, each 20 ms after the one before: the server flushes its first 16 kB long before the end.
@@ -383,6 +383,19 @@ def dead_server() -> dict[str, Any]:
         gevent.sleep(0.02)
         assert time.monotonic() - began < 10
     return {"outcomes": outcomes, "recovered_after_s": time.monotonic() - began}
+
+
+def statement_through_proxy() -> list[tuple[str, int]]:
+    """A statement that meets the proxy, between two that do not: each one's outcome and error number."""
+    outcomes = []
+    for sql in ("SELECT 1", "SELECT 7", "SELECT 1"):
+        try:
+            ask(sql)
+        except OperationalError as error:
+            outcomes.append((type(error).__name__, error_number(error)))
+        else:
+            outcomes.append(("ok", 0))
+    return outcomes
 
 
 def lock_waits_and_duplicates() -> dict[str, Any]:

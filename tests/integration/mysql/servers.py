@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -143,11 +144,22 @@ class ThrowAwayServer:
 class SwallowingProxy:
     """A TCP proxy that hands everything through until it sees a word from the client; then the server's answer is lost.
 
-    With `forward` the word still reaches the server. The client's connection is closed instead of answered, or with
-    `silent` left open without an answer. With `last` no client is taken from then on.
+    With `forward` the word still reaches the server. The client's connection is closed instead of answered; with
+    `reset` as the kernel of a killed server does it, with `silent` left open without an answer. With `last` no client
+    is taken from then on.
     """
 
-    def __init__(self, port: int, word: bytes, *, forward: bool, silent: bool = False, last: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        word: bytes,
+        *,
+        forward: bool,
+        silent: bool = False,
+        reset: bool = False,
+        last: bool = False,
+    ) -> None:
+        self._reset = reset
         self._target = port
         self._word = word
         self._forward = forward
@@ -193,7 +205,10 @@ class SwallowingProxy:
                     if self._forward:
                         server.sendall(sent)
                         time.sleep(0.2)  # time for the server to do it
-                    if not self._silent:
+                    if self._reset:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        client.close()
+                    elif not self._silent:
                         client.shutdown(socket.SHUT_RDWR)
                         return
                 else:

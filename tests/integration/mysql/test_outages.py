@@ -1,5 +1,9 @@
 """A server that is stopped or dead: its users are told quickly, nobody else notices, and it comes back by itself."""
 
+import pytest
+
+from tests.integration.mysql.servers import SwallowingProxy
+
 
 def test_a_frozen_server_slows_nobody_but_its_own_users(servers, start_case):
     first, second = servers
@@ -51,6 +55,18 @@ def test_a_dead_server_is_told_quickly_and_found_again_by_itself(server, start_c
     assert set(seen["outcomes"]) <= {"OperationalError", "BreakerOpen"}
     assert seen["outcomes"][-1] == "BreakerOpen"
     assert seen["recovered_after_s"] < 2
+
+
+@pytest.mark.parametrize("patched", [True, False], ids=["gevent", "blocking"])
+def test_a_connection_that_is_reset_under_a_statement_is_told_as_lost(server, run_case, patched):
+    """As by the kernel of a server that was killed before it had read the statement."""
+    proxy = SwallowingProxy(server.port, b"SELECT 7", forward=False, reset=True)
+    try:
+        outcomes = run_case("statement_through_proxy", patched=patched, default=server.settings(port=proxy.port))
+    finally:
+        proxy.close()
+
+    assert outcomes == [["ok", 0], ["OperationalError", 2013], ["ok", 0]]
 
 
 def test_errors_of_a_living_server_do_not_open_the_breaker(server, run_case):

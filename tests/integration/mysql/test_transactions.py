@@ -41,9 +41,12 @@ def test_djangos_test_client_works(servers, run_case, patched):
 
 
 @PATCHED
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "not committed"])
-def test_a_connection_lost_during_commit_leaves_the_outcome_unknown(server, run_case, proxy_to, patched, committed):
-    proxy = proxy_to(server, forward=committed)
+def test_a_connection_lost_during_commit_leaves_the_outcome_unknown(
+    server, run_case, proxy_to, patched, committed, reset
+):
+    proxy = proxy_to(server, forward=committed, reset=reset)
 
     seen = run_case("commit_through_proxy", patched=patched, default=server.settings(port=proxy.port))
 
