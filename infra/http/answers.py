@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infra.http.worker import LeanWorker
 
 # RFC 9112, section 4, and RFC 9110, section 5: what may stand in a status line, a name and a value.
-_STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [\t \x21-\x7e\x80-\xff]*)?")
+_STATUS: Final = re.compile(r"[2-9][0-9]{2}(?: [\t \x21-\x7e\x80-\xff]*)?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 # The server's own business, which gunicorn drops from an application's headers too.
@@ -35,8 +35,9 @@ _DROPPED: Final = frozenset(
 _BODILESS: Final = frozenset({204, 304})
 _WHOLE: Final = (list, tuple)
 
-# Names as the application writes them -> in lower case; only good ones are in it. Bounded.
+# Names as the application writes them -> in lower case, and status lines -> codes; only good ones. Bounded.
 _lower_names: dict[str, str] = {}
+_codes: dict[str, int] = {}
 _MOST_NAMES: Final = 1024
 
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -77,6 +78,7 @@ class WsgiAnswer:
         "_chunked",
         "_code",
         "_connection",
+        "_lines",
         "_request",
         "_worker",
         "headers",
@@ -95,6 +97,7 @@ class WsgiAnswer:
         self._code = 0
         self.status: str | None = None
         self.headers: list[tuple[str, str]] = []
+        self._lines: list[str] = []
         self.response_length: int | None = None
         self.sent = 0
         self.is_begun = False
@@ -116,13 +119,9 @@ class WsgiAnswer:
                 exc_info = None
         elif self.status is not None:
             raise AssertionError("the response has been started before")
-        if _STATUS.fullmatch(status) is None:
-            raise ValueError(f"{status!r} is not a status line")
-        code = int(status[:3])
-        if code < 200:
-            raise ValueError("an informational response is not an answer")
+        code = _codes.get(status) or _code_of(status)
         length = None
-        kept = []
+        lines = []
         for name, value in headers:
             lower = _lower_names.get(name) or _learn(name)
             if not value.isprintable() and _VALUE.fullmatch(value) is None:
@@ -135,8 +134,8 @@ class WsgiAnswer:
                     continue
             elif lower in _DROPPED:
                 continue
-            kept.append((name, value))
-        self.status, self.headers = status, kept
+            lines.append(f"{name}: {value}\r\n")
+        self.status, self.headers, self._lines = status, headers, lines
         self._code = code
         self._carries_body = self._request.method != "HEAD" and code not in _BODILESS
         self.response_length = length
@@ -164,7 +163,7 @@ class WsgiAnswer:
             body = b"".join(result)
             if self.response_length is None and self._code not in _BODILESS:
                 self.response_length = len(body)
-                self.headers.append(("Content-Length", str(len(body))))
+                self._lines.append(f"Content-Length: {len(body)}\r\n")
             self.write(body)
         else:
             for part in result:
@@ -189,12 +188,11 @@ class WsgiAnswer:
         # Asked as late as can be: a worker that has been told to end meanwhile says so.
         self.keeps_alive = request.keeps_alive and self._worker.keeps_connections and (is_framed or self._chunked)
         self.is_begun = True
-        lines = [f"{name}: {value}\r\n" for name, value in self.headers]
         if self._chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
+            self._lines.append("Transfer-Encoding: chunked\r\n")
         return (
             f"HTTP/1.{request.minor_version} {self.status}\r\n{self._worker.date_line()}"
-            f"{_CONNECTION_LINES[self.keeps_alive]}{''.join(lines)}\r\n"
+            f"{_CONNECTION_LINES[self.keeps_alive]}{''.join(self._lines)}\r\n"
         ).encode("latin-1")
 
 
@@ -215,6 +213,15 @@ def lane_bytes(request: RequestHead, response: LaneResponse, *, keeps_alive: boo
         if request.method != "HEAD":
             parts.append(body)
     return b"".join(parts)
+
+
+def _code_of(status: str) -> int:
+    if _STATUS.fullmatch(status) is None:
+        raise ValueError(f"{status!r} is not the status line of an answer")
+    code = int(status[:3])
+    if len(_codes) < _MOST_NAMES:
+        _codes[status] = code
+    return code
 
 
 def _learn(name: str) -> str:

@@ -28,9 +28,12 @@ _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _SINGLE: Final = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"expect"})
 
-# Names as they came -> in lower case. Bounded: a client that makes up names fills it and then pays for itself.
+# Names as they came -> in lower case, and hosts that have been checked. Bounded: a client that makes up names fills
+# them and then pays for itself.
 _lower_names: dict[bytes, bytes] = {}
 _MOST_NAMES: Final = 1024
+_good_hosts: set[bytes] = set()
+_MOST_HOSTS: Final = 64
 
 
 class RequestHead:
@@ -105,13 +108,10 @@ class RequestHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header field."""
-        lower = _lower_names.get(name) or _learn(name)
+        lower = _lower_names.get(name) or self._learn(name)
         value = value.strip(b" \t")
         headers = self.headers
-        if b"_" in lower:
-            # WSGI has one name for X-Forwarded-For and X_Forwarded_For.
-            self._problem = "A header's name contains an underscore."
-        elif lower not in headers:
+        if lower not in headers:
             headers[lower] = value
         elif lower in _SINGLE:
             self._problem = "A header that may come once came twice."
@@ -122,6 +122,15 @@ class RequestHead:
         """Note that llhttp sees the head's end where the server does."""
         self._is_complete = True
 
+    def _learn(self, name: bytes) -> bytes:
+        lower = name.lower()
+        if b"_" in lower:
+            # WSGI has one name for X-Forwarded-For and X_Forwarded_For.
+            self._problem = "A header's name contains an underscore."
+        elif len(_lower_names) < _MOST_NAMES:
+            _lower_names[name] = lower
+        return lower
+
     # -- what follows from it -------------------------------------------------------------------------------
 
     def _read_target(self) -> None:
@@ -130,9 +139,9 @@ class RequestHead:
         if host is None:
             if self.minor_version:
                 raise bad_request("The Host header is missing.")
-        elif _HOST.fullmatch(host) is None:
-            raise bad_request("The Host header is malformed.")
-        if not target.startswith(b"/"):
+        elif host not in _good_hosts:
+            _check_host(host)
+        if target[:1] != b"/":
             if target == b"*" and self.method == "OPTIONS":
                 pass
             elif (absolute := _ABSOLUTE_TARGET.fullmatch(target)) is not None:
@@ -186,11 +195,11 @@ def check_beginning(received: bytes | bytearray, *, checked: int, line_limit: in
         raise bad_request("This is not an HTTP request.")
 
 
-def _learn(name: bytes) -> bytes:
-    lower = name.lower()
-    if len(_lower_names) < _MOST_NAMES:
-        _lower_names[name] = lower
-    return lower
+def _check_host(host: bytes) -> None:
+    if _HOST.fullmatch(host) is None:
+        raise bad_request("The Host header is malformed.")
+    if len(_good_hosts) < _MOST_HOSTS:
+        _good_hosts.add(host)
 
 
 def _check_field_sizes(fields: bytes, limit: int) -> None:
