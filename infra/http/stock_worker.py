@@ -27,6 +27,8 @@ class ProblemGeventWorker(GeventWorker):
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer for a request that could not be parsed or whose handling broke, and close the connection."""
         refusal = next(((code, detail) for kind, code, detail in _REFUSALS if isinstance(exc, kind)), None)
+        if isinstance(exc, errors.InvalidResponseHeader | errors.InvalidResponseHeaderName):
+            refusal = None  # the application's fault, not the client's
         if refusal is None:
             self.log.error("error outside the application", exc_info=exc)
             refusal = INTERNAL_ERROR

@@ -29,6 +29,8 @@ def _told(exc: BaseException) -> tuple[int, dict[str, str], dict[str, object]]:
         (errors.InvalidRequestLine("GARBAGE"), 400, "bad_request"),
         (errors.InvalidHeaderName("a b"), 400, "bad_request"),
         (errors.UnsupportedTransferCoding("gzip"), 400, "bad_request"),
+        (errors.InvalidResponseHeader("X-Split"), 500, "internal_error"),
+        (errors.InvalidResponseHeaderName("X Split"), 500, "internal_error"),
         (RuntimeError("broken"), 500, "internal_error"),
     ],
 )
