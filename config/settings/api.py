@@ -12,8 +12,9 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_CALLBACK_BYTES = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_CALLBACK_BYTES
 CURSOR_MAX_AGE_S = 24 * 3600
-# Peers whose X-Forwarded-For is believed.
-TRUSTED_PROXIES = env.text_list("FLOODGATE_TRUSTED_PROXIES", local="127.0.0.1,::1")
+# Peers whose X-Forwarded-For is believed. The local nginx comes from an address of its own, so that nobody else on
+# this machine passes for a proxy by asking gunicorn directly.
+TRUSTED_PROXIES = env.text_list("FLOODGATE_TRUSTED_PROXIES", local="127.0.0.2")
 
 CORS_ALLOWED_ORIGINS = (
     env.text_list("FLOODGATE_CORS_ORIGINS", local="")

@@ -193,6 +193,8 @@ def _usage(instance: Instance) -> str:
         f"  metrics      http://127.0.0.1:{ports['staff']}/metrics",
         f"  sandbox bank http://127.0.0.1:{ports['sandbox']}",
     ]
+    if instance.nginx is None:
+        lines.append("  there is no nginx on this machine: gunicorn answers on the public port itself")
     sample = _sample_login(instance.run_folder / "sample-login")
     sku = _any_sku(api)
     if sample and sku:

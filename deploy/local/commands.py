@@ -9,8 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from deploy.local import application, mysql_root, prerequisites, processes, servers, supervision
+from deploy.local import application, mysql_root, nginx, prerequisites, processes, servers, supervision
 from deploy.local.errors import StackError
 from deploy.local.instance import ROOT, Instance, load_instance
 
@@ -72,6 +73,7 @@ def _setup(instance: Instance, options: argparse.Namespace) -> None:
     with_mysql = instance.db == "mysql"
     with _locked("setup"):
         prerequisites.install_packages(prerequisites.missing_packages(with_mysql=with_mysql), log=log)
+        _install_front(log)
         prerequisites.make_venv(log=log)
         if with_mysql:
             mysql_root.make(log=log)
@@ -167,6 +169,14 @@ def _test(instance: Instance, options: argparse.Namespace) -> int:
 # -- steps --------------------------------------------------------------------------------------------------
 
 
+def _install_front(log: Path) -> None:
+    """Install nginx where it can be had; the stack runs without it too."""
+    try:
+        prerequisites.install_packages(prerequisites.missing_front_packages(), log=log)
+    except StackError as error:
+        print(f"nginx cannot be had here, so gunicorn will answer on the public port itself: {error}", flush=True)
+
+
 def _start_supervisor(instance: Instance, *, only_servers: bool) -> supervision.Supervisor:
     supervisor = supervision.Supervisor(instance)
     was_running = supervisor.is_running()
@@ -179,6 +189,7 @@ def _start_supervisor(instance: Instance, *, only_servers: bool) -> supervision.
     _require_free_ports(instance, supervisor if was_running else None, only_servers=only_servers)
     instance.save()
     servers.configure(instance)
+    nginx.configure(instance)
     instance.remember_settings()
     instance.write_environment_file()
     changed = supervision.write_configuration(instance)
@@ -221,6 +232,7 @@ def _end_left_over(instance: Instance) -> None:
         names = ", ".join(f"{name} (process {process_id})" for name, process_id in found.items())
         print(f"ending what an earlier supervisor left behind: {names}", flush=True)
         processes.end(list(found.values()), timeout_s=60)
+    nginx.end_orphans(instance.folder)
 
 
 def _require_free_ports(instance: Instance, supervisor: supervision.Supervisor | None, *, only_servers: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from deploy.local.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
+SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin"
+"""Where programs are looked for: in the administrator's folders too."""
 
 PORT_OFFSETS = {
     "public": 0,
@@ -113,6 +116,11 @@ class Instance:
     def redis_servers(self) -> tuple[Server, ...]:
         """The Redis that must keep what it is given, and the one that may forget."""
         return (Server("redis-durable", "redis-durable"), Server("redis-cache", "redis-cache"))
+
+    @property
+    def nginx(self) -> str | None:
+        """Where nginx lies; None where there is none, and gunicorn answers on the public port itself."""
+        return shutil.which("nginx", path=SYSTEM_PATH)
 
     @property
     def port_variable(self) -> str:

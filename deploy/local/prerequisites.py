@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.local.errors import StackError
-from deploy.local.instance import ROOT
+from deploy.local.instance import ROOT, SYSTEM_PATH
 
 VENV = ROOT / ".venv"
 LOCKS = (ROOT / "requirements" / "base.txt", ROOT / "requirements" / "dev.txt")
 
-_SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 # Packages that start a system-wide service of their own when they are installed on a machine with systemd.
-_PACKAGES_WITH_SERVICE = {"redis-server": "redis-server.service"}
+_PACKAGES_WITH_SERVICE = {"redis-server": "redis-server.service", "nginx": "nginx.service"}
 
 
 def missing_packages(*, with_mysql: bool = False) -> list[str]:
@@ -49,6 +48,11 @@ def missing_packages(*, with_mysql: bool = False) -> list[str]:
     if "gcc" in missing:
         missing.add("libc6-dev")
     return sorted(missing)
+
+
+def missing_front_packages() -> list[str]:
+    """The packages that the stack would rather have and does without: nginx, in front of gunicorn."""
+    return [] if find_program("nginx") else ["nginx"]
 
 
 def install_packages(packages: list[str], *, log: Path) -> None:
@@ -104,7 +108,7 @@ def make_venv(*, log: Path) -> None:
 
 def find_program(name: str) -> str | None:
     """Where a program lies, looked for in the administrator's folders too."""
-    return shutil.which(name, path=_SYSTEM_PATH)
+    return shutil.which(name, path=SYSTEM_PATH)
 
 
 def root_prefix() -> list[str] | None:

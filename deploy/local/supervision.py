@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local import servers
+from deploy.local import nginx, servers
 from deploy.local.errors import StackError
 from deploy.local.instance import ROOT, SHARD_COUNT, Instance
 from deploy.local.prerequisites import VENV, tail
@@ -57,6 +57,7 @@ def programs_of(instance: Instance) -> list[Program]:
     python = str(VENV / "bin" / "python")
     manage = (python, str(ROOT / "manage.py"))
     gunicorn = (str(VENV / "bin" / "gunicorn"), "-c", str(ROOT / "deploy" / "local" / "gunicorn.py"))
+    gunicorn_ports = ("internal",) if instance.nginx else ("public", "internal")
     programs = []
     for server in (*instance.database_servers, *instance.redis_servers):
         command = tuple(servers.command_of(instance, server))
@@ -66,21 +67,24 @@ def programs_of(instance: Instance) -> list[Program]:
         Program("sandbox", (python, "-m", "deploy.sandbox"), ports=("sandbox",), priority=200),
         Program(
             "gunicorn",
-            (*gunicorn, "config.wsgi"),
-            ports=("public", "internal"),
+            (*gunicorn, *_binds(instance, *gunicorn_ports), "config.wsgi"),
+            ports=gunicorn_ports,
             stop_wait_s=40,
             priority=300,
             reloads_on_hangup=True,
         ),
         Program(
             "admin",
-            (*gunicorn, *_ADMIN_OPTIONS, "--bind", f"127.0.0.1:{instance.ports['staff']}", "config.wsgi_staff"),
+            (*gunicorn, *_ADMIN_OPTIONS, *_binds(instance, "staff"), "config.wsgi_staff"),
             ports=("staff",),
             stop_wait_s=40,
             priority=310,
             reloads_on_hangup=True,
         ),
     ]
+    if instance.nginx:
+        front = nginx.program_command(instance.nginx, instance.folder)
+        programs.append(Program("nginx", front, ports=("public",), priority=320, reloads_on_hangup=True))
     for shard in range(SHARD_COUNT):
         relay = (*_IN_BACKGROUND, *manage, "run_relay", "--alias", f"shard_{shard}")
         programs.append(Program(f"relay-shard-{shard}", relay, priority=400))
@@ -102,6 +106,10 @@ def programs_of(instance: Instance) -> list[Program]:
         )
     )
     return programs
+
+
+def _binds(instance: Instance, *ports: str) -> tuple[str, ...]:
+    return tuple(word for port in ports for word in ("--bind", f"127.0.0.1:{instance.ports[port]}"))
 
 
 def _celery(*options: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import requests
 from tests.e2e.stack import INSTANCE, ROOT, Stack, wait_for
 
 APPLICATION = {
+    "nginx",
     "gunicorn",
     "admin",
     "sandbox",
@@ -91,10 +92,11 @@ def test_a_start_after_a_changed_setting_renews_the_processes_and_leaves_the_ser
     (ROOT / "var" / INSTANCE / "run" / "application.version").write_text("another version")
     _start_again(healthy)
 
-    # then gunicorn's masters stay and replace their workers, the others are started anew, the servers are untouched
+    # then the masters of nginx and gunicorn stay and replace their workers, the others are started anew, the servers
+    # are untouched
     after = healthy.pids()
     renewed = {name for name in before if before[name] != after[name]}
-    assert renewed == APPLICATION - {"gunicorn", "admin"}
+    assert renewed == APPLICATION - {"nginx", "gunicorn", "admin"}
 
 
 def test_logs_and_status_of_one_program_can_be_asked_for(stack):
