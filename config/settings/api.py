@@ -16,6 +16,9 @@ CURSOR_MAX_AGE_S = 24 * 3600
 # this machine passes for a proxy by asking gunicorn directly.
 TRUSTED_PROXIES = env.text_list("FLOODGATE_TRUSTED_PROXIES", local="127.0.0.2")
 
+# Who has no limit per address. All clients of a local stack come from loopback (api.md, limits).
+RATE_LIMIT_EXEMPT_NETWORKS = [] if env.IS_PRODUCTION else ["127.0.0.0/8", "::1/128"]
+
 CORS_ALLOWED_ORIGINS = (
     env.text_list("FLOODGATE_CORS_ORIGINS", local="")
     if not env.IS_PRODUCTION

@@ -10,7 +10,7 @@ VAR_DIR = BASE_DIR / env.text("FLOODGATE_VAR_DIR", local="var/local")
 DEBUG = False
 SECRET_KEY = env.secret("FLOODGATE_SECRET_KEY")
 ALLOWED_HOSTS = env.text_list("FLOODGATE_ALLOWED_HOSTS", local="127.0.0.1,localhost,[::1],testserver")
-ROOT_URLCONF = "config.urls"
+ROOT_URLCONF = API_URLCONF = "config.urls"
 STAFF_URLCONF = "config.urls_staff"
 WSGI_APPLICATION = "config.wsgi.application"
 APPEND_SLASH = False
@@ -36,6 +36,8 @@ INSTALLED_APPS = [
     "infra.events",
     "infra.followups",
     "infra.idempotency",
+    "infra.dynamic",
+    "infra.ratelimit",
     "infra.api",
     "infra.observability",
     "apps.users",
@@ -48,6 +50,7 @@ INSTALLED_APPS = [
 # The public API is stateless: no sessions, no CSRF, no cookies. The staff's site adds its own (config/wsgi_staff.py).
 MIDDLEWARE = [
     "infra.observability.middleware.RequestScopeMiddleware",
+    "infra.ratelimit.middleware.RateLimitMiddleware",
     "infra.api.middleware.ProblemMiddleware",
 ]
 STAFF_MIDDLEWARE = [

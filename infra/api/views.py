@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from infra.api.fields import id_from_text
 from infra.api.problems import MethodNotAllowed, problem_response
 from infra.errors import NotFound, UnsupportedMediaType
+from infra.ratelimit.services import check_user
 
 _NO_CONTENT: Final = 204
 _READING: Final = ("GET", "HEAD", "OPTIONS")
@@ -35,13 +36,16 @@ class ApiView(APIView):
     content_negotiation_class = JsonNegotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, and refuse a body that is not JSON even where no field is read.
+        """Authenticate, hold the user to their limit, and refuse a body that is not JSON even where none is read.
 
         Which methods there are is told to everybody: a browser asks for it without a token.
         """
         if request.method == "OPTIONS":
             return
         super().initial(request, *args, **kwargs)
+        user: Any = request.user
+        if hasattr(user, "user_id"):
+            check_user(user.user_id, exempt=user.exempt)
         if request.method in ("POST", "PUT", "PATCH", "DELETE") and _has_body(request):
             media_type = (request.content_type or "").split(";")[0].strip().lower()
             if media_type != "application/json":

@@ -45,6 +45,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
 
+    def stop(self) -> None:
+        """Have it hang: it is there and does not answer."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def empty(self) -> None:
         """Lose everything."""
         self.client.flushall()

@@ -1,0 +1,1 @@
+"""Settings that the staff change while the system runs."""
