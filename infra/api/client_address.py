@@ -1,6 +1,7 @@
 """The address that a request comes from; a forwarded one is believed only from a listed proxy."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from django.conf import settings
@@ -24,6 +25,7 @@ def client_address(meta: Mapping[str, str]) -> str:
     return peer
 
 
+@lru_cache(maxsize=10_000)
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)

@@ -1,5 +1,6 @@
 """The whole stack behind nginx: its own answers, gunicorn's absence, and reloads under load."""
 
+import re
 import secrets
 import signal
 import socket
@@ -23,6 +24,17 @@ def test_nginx_answers_on_the_public_port_and_gunicorn_on_its_own(stack):
     for port, server in ((PORT_BASE, "nginx"), (PORT_BASE + 1, "gunicorn")):
         answer = requests.get(f"http://127.0.0.1:{port}/api/v1/categories", timeout=10)
         assert (answer.status_code, answer.headers["Server"].partition("/")[0]) == (200, server)
+
+
+def test_the_page_of_the_api_is_served_with_all_that_it_is_made_of(stack):
+    for base in (stack.public, f"http://127.0.0.1:{PORT_BASE + 1}"):
+        page = requests.get(base + "/api/docs", timeout=10).text
+        parts = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+        assert len(parts) >= 4
+        for part in parts:
+            assert requests.get(base + part, timeout=10).status_code == 200, part
+        for other in ("/static/admin/css/base.css", "/static/drf_spectacular_sidecar/../admin/css/base.css"):
+            assert requests.get(base + other, timeout=10).status_code == 404, other
 
 
 def test_a_smuggled_request_is_refused_and_its_connection_closed(stack):
