@@ -13,6 +13,7 @@ from apps.users.authentication import require_shopper
 from infra.http.lane import require_json, text_header
 from infra.http.messages import LaneRequest, LaneResponse
 from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
+from infra.ratelimit.services import check_user
 
 _encode: Final = msgspec.json.Encoder().encode
 _REPLAYED: Final = (REPLAYED_HEADER.encode("ascii"), b"true")
@@ -22,6 +23,7 @@ def place(request: LaneRequest) -> LaneResponse:
     """Place an order, or return the one that this key has placed."""
     now = timezone.now()
     shopper = require_shopper(text_header(request, b"authorization"), now=now)
+    check_user(shopper.user_id, exempt=shopper.exempt)
     require_json(request)
     key = read_key(text_header(request, b"idempotency-key"), required=True)
     wanted = read_wanted_order(request.body)
