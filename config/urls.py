@@ -12,6 +12,7 @@ handler404 = "infra.api.views.not_found_view"
 urlpatterns = [
     path("api/v1/", include("apps.catalog.api.urls")),
     path("api/v1/", include("apps.orders.api.urls")),
+    path("api/v1/", include("apps.promotions.api.urls")),
     path("api/v1/", include("apps.users.api.urls")),
     path("healthz/live", for_reading(live)),
     path("healthz/ready", for_reading(ready)),

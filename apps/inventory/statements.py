@@ -47,8 +47,35 @@ def add_on_hand(alias: str, quantities: Mapping[str, int]) -> int:
     return _move_counters(alias, quantities, changes="on_hand = on_hand + {units}", guard="TRUE")
 
 
-def insert_reservations(alias: str, claims: Sequence[Claim], *, now: datetime) -> None:
-    """Insert the claims' rows as held. Raises IntegrityError (1062) when an order has one already."""
+def add_allotted(alias: str, quantities: Mapping[str, int]) -> int:
+    """Raise `allotted` of every SKU that has enough left; return how many had."""
+    return _move_counters(
+        alias,
+        quantities,
+        changes="allotted = allotted + {units}",
+        guard="on_hand >= reserved + allotted + {units}",
+    )
+
+
+def take_allotted(alias: str, quantities: Mapping[str, int]) -> int:
+    """Lower `allotted`; return how many SKUs had that much allotted."""
+    return _move_counters(alias, quantities, changes="allotted = allotted - {units}", guard="allotted >= {units}")
+
+
+def take_allotted_and_on_hand(alias: str, quantities: Mapping[str, int]) -> int:
+    """Lower `allotted` and `on_hand` alike; return how many SKUs had that much of both."""
+    return _move_counters(
+        alias,
+        quantities,
+        changes="allotted = allotted - {units}, on_hand = on_hand - {units}",
+        guard="allotted >= {units} AND on_hand >= {units}",
+    )
+
+
+def insert_reservations(
+    alias: str, claims: Sequence[Claim], *, now: datetime, state: ReservationState = ReservationState.HELD
+) -> None:
+    """Insert the claims' rows, as held by default. Raises IntegrityError (1062) when an order has one already."""
     at = moment(now)
     rows = sorted(
         (slot_of(claim.order_id), claim.order_id, sku, quantity, claim.user_id, claim.request_digest)
@@ -57,7 +84,7 @@ def insert_reservations(alias: str, claims: Sequence[Claim], *, now: datetime) -
     )
     values = ",".join(
         [
-            f"({slot},{order_id},{text(sku)},{quantity},{ReservationState.HELD:d},{user_id},{binary(digest)},{at},{at})"
+            f"({slot},{order_id},{text(sku)},{quantity},{state:d},{user_id},{binary(digest)},{at},{at})"
             for slot, order_id, sku, quantity, user_id, digest in rows
         ]
     )

@@ -36,3 +36,13 @@ class Hold:
     state: str
     lines: Lines
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AllottedLine:
+    """Units of one SKU that an order bought in a flash sale: they were allotted, not reserved."""
+
+    order_id: int
+    user_id: int
+    sku: str
+    quantity: int

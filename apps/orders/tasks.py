@@ -4,6 +4,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.orders.services.expiry import expire_orders
+from apps.orders.services.flash_sales import sweep_sales
+from apps.orders.services.flash_transfers import resume_transfers
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
 from apps.orders.services.reaper import reap_stale_holds
 from apps.orders.services.stock import sync_due_stock
@@ -37,3 +39,15 @@ def poll_attempts() -> None:
 def drive_refunds() -> None:
     """Bring refunds forward until they have ended."""
     drive_due_refunds(now=timezone.now())
+
+
+@shared_task(name="orders.sweep_sales")
+def sweep_flash_sales() -> None:
+    """Begin the flash sales that are due, and close those that are over."""
+    sweep_sales(now=timezone.now())
+
+
+@shared_task(name="orders.resume_transfers")
+def resume_open_transfers() -> None:
+    """Bring units of flash sales that are on their way to where they go."""
+    resume_transfers(now=timezone.now())

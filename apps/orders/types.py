@@ -30,6 +30,18 @@ class OrderRequest(Struct, frozen=True):
     exempt: bool = False
 
 
+class FlashOrderRequest(Struct, frozen=True):
+    """A checked request to buy in a flash sale; `token` is the purchase token, None where none was sent."""
+
+    key: RequestKey
+    sale_id: int
+    sku: str
+    quantity: int
+    address_id: int
+    token: str | None = None
+    exempt: bool = False
+
+
 class OrderLineView(Struct, frozen=True):
     """One line of an order, priced when it was placed."""
 

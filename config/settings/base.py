@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "apps.catalog",
     "apps.inventory",
     "apps.payments",
+    "apps.promotions",
     "apps.orders",
 ]
 

@@ -64,6 +64,8 @@ CELERY_BEAT_SCHEDULE = {
     entry["task"]: entry
     for entry in (
         _every("orders.sync_stock", 2.0),
+        _every("orders.sweep_sales", 2.0),
+        _every("orders.resume_transfers", 2.0),
         _every("payments.poll_attempts", 2.0),
         _every("payments.drive_refunds", 2.0),
         _every("orders.expire_orders", 5.0),

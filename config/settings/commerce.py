@@ -42,3 +42,13 @@ INVENTORY_SETTLED_RETENTION_DAYS = env.integer(
     "FLOODGATE_SETTLED_RETENTION_DAYS", default=3 if env.IS_PRODUCTION else 30
 )
 INVENTORY_MOVEMENT_RETENTION_DAYS = env.integer("FLOODGATE_MOVEMENT_RETENTION_DAYS", default=60)
+
+# How old what a process knows of a sale may be: its state, its end, its items.
+FLASH_SALE_TTL_S = 1.0
+FLASH_SALES_LISTED = 200
+# For so long a shopper's client may keep what it was told of a sale.
+FLASH_SALE_MAX_AGE_S = 1
+# A purchase token is good for this long, and not past the end of its sale.
+PURCHASE_TOKEN_LIFETIME_S = 600
+# For so long a process believes that an item is sold out before it looks at the allotments again.
+FLASH_SOLD_OUT_S = 1.0

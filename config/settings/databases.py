@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from config import env
 
-GLOBAL_ALIASES = ("default", "users", "catalog", "inventory")
+GLOBAL_ALIASES = ("default", "users", "catalog", "inventory", "promotions")
 DB_PREFIX = env.text("FLOODGATE_DB_PREFIX", local="floodgate")
 
 # In a web worker a query may take this long before its user is told that the database is unavailable. Commands and

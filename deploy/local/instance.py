@@ -33,7 +33,7 @@ PORT_OFFSETS = {
 
 DEFAULT_PORT_BASES = {"local": 8000, "local-mysql": 8000, "test": 18000, "test-mysql": 28000}
 
-GLOBAL_SCHEMAS = ("default", "users", "catalog", "inventory")
+GLOBAL_SCHEMAS = ("default", "users", "catalog", "inventory", "promotions")
 SHARD_COUNT = 2
 
 # A Unix socket's path is limited to 108 bytes by the kernel; the longest name below it is "supervisor.sock.NNNNN".

@@ -210,6 +210,11 @@ def new_order_id(user_id: int) -> int:
 
 def new_user_id() -> int:
     """Return a new user id, whose own slot bits are random. Raises WorkerLeaseUnavailable."""
+    return new_id()
+
+
+def new_id() -> int:
+    """Return a new id for what belongs to no user; its slot bits are random. Raises WorkerLeaseUnavailable."""
     return process_lease().next_id(random.randrange(SLOT_COUNT))
 
 

@@ -1,5 +1,6 @@
 """Writes of inventory: reserving, closing of reservations, stocking, retention."""
 
+from apps.inventory.services.allotting import allot, lock_available, settle_allotted, take_back
 from apps.inventory.services.closing import confirm, release, restock, settle
 from apps.inventory.services.recounting import recount_reserved
 from apps.inventory.services.reserving import reserve
@@ -10,7 +11,9 @@ __all__ = [
     "MAX_UNITS",
     "adjust",
     "adjust_all",
+    "allot",
     "confirm",
+    "lock_available",
     "open_stock",
     "purge_closed_reservations",
     "purge_movements",
@@ -19,4 +22,6 @@ __all__ = [
     "reserve",
     "restock",
     "settle",
+    "settle_allotted",
+    "take_back",
 ]

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from apps.orders.api import payments, views
+from apps.orders.api import flash, payments, views
 
 urlpatterns = [
     path("orders", views.OrdersView.as_view()),
@@ -14,5 +14,6 @@ urlpatterns = [
     path("orders/<str:order_id>/payments/<str:payment_id>", payments.OnePaymentView.as_view()),
     path("orders/<str:order_id>/refunds", payments.RefundsView.as_view()),
     path("orders/<str:order_id>/refunds/<str:refund_id>", payments.OneRefundView.as_view()),
+    path("flash-sales/<str:sale_id>/orders", flash.FlashOrdersView.as_view()),
     path("payments/callbacks/<str:provider>", payments.CallbackView.as_view()),
 ]

@@ -100,7 +100,7 @@ def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
     if not request.exempt:
         check_open_unpaid_orders(user_id=user_id, now=now)
     return OrderDraft(
-        order=_new_order(request, items=items, totals=totals, currency=currency),
+        order=new_order(request, items=items, totals=totals, currency=currency),
         key=request.key,
         address_id=request.address_id,
         sealed_address="",
@@ -123,13 +123,14 @@ def _with_address(draft: OrderDraft, address: AddressSnapshot | None) -> OrderDr
     return replace(draft, order=replace(draft.order, address=address.members), sealed_address=address.sealed)
 
 
-def _new_order(
+def new_order(
     request: OrderRequest,
     *,
     items: tuple[OrderLineView, ...],
     totals: Totals,
     currency: str,
 ) -> OrderView:
+    """Return an order under a fresh id, as it is when it is placed, still without its address."""
     order_id = new_order_id(request.key.user_id)
     placed_at = time_of(order_id)
     zero = round_money(Decimal(0), currency)

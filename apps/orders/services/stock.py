@@ -16,7 +16,9 @@ from apps.inventory import services as inventory
 from apps.inventory.errors import StockMismatch
 from apps.orders.domain import OrderStatus, StockTarget, stock_target
 from apps.orders.models import Order, OrderKind
+from apps.orders.services.flash_stock import flash_claims_of, sync_flash_units
 from apps.orders.types import SweepReport
+from apps.promotions.errors import TransferMismatch
 from infra.errors import DomainError
 from infra.followups.rounds import shard_round
 from infra.followups.services import done_all, due, postpone, schedule
@@ -39,8 +41,11 @@ def owe_stock_change(place: Place, order_id: int, *, now: datetime) -> None:
 def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
     """Bring the reservations of the orders in line; returns counts by target. Unknown orders are left alone."""
     targets: dict[StockTarget, list[int]] = defaultdict(list)
-    for order_id, status in _statuses(order_ids).items():
-        targets[stock_target(status)].append(order_id)
+    flash_targets: dict[StockTarget, list[int]] = defaultdict(list)
+    statuses = _statuses(order_ids)
+    flash_orders = flash_claims_of(statuses)
+    for order_id, status in statuses.items():
+        (flash_targets if order_id in flash_orders else targets)[stock_target(status)].append(order_id)
     if settled := targets[StockTarget.SETTLE]:
         inventory.settle(settled, now=now)
     # What was settled is restocked, what is still held is released; each skips the orders that it is not for.
@@ -48,7 +53,10 @@ def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
         inventory.release(given_back, now=now)
     if returned := targets[StockTarget.RETURN]:
         inventory.restock(returned, now=now)
-    return SweepReport({target: len(members) for target, members in targets.items() if members})
+    sync_flash_units(flash_targets, now=now)
+    counts: Counter[str] = Counter({target: len(members) for target, members in targets.items() if members})
+    counts.update({target: len(members) for target, members in flash_targets.items() if members})
+    return SweepReport(dict(counts))
 
 
 def sync_due_stock(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
@@ -76,7 +84,7 @@ def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
     """Do what one batch of follow-ups owes; where the batch fails, each by itself, so that one cannot hold up all."""
     try:
         counts = sync_stock_of([item.order_id for item in owed], now=now).counts
-    except (DatabaseError, DomainError, StockMismatch) as error:
+    except (DatabaseError, DomainError, StockMismatch, TransferMismatch) as error:
         _log.warning("stock moves of %d orders failed: %s", len(owed), error)
         if len(owed) == 1:
             postpone(owed[0], now=now, error=type(error).__name__)

@@ -62,7 +62,7 @@ def _group(role: Role) -> Group:
     group, _ = Group.objects.using(HOME).get_or_create(name=role.value)
     allowed = Q(codename__startswith="view_") & ~Q(content_type__app_label__in=("otp_totp", "sessions"))
     if role is Role.OPERATIONS:
-        shop = Q(content_type__app_label__in=("catalog", "inventory", "orders", "payments"))
+        shop = Q(content_type__app_label__in=("catalog", "inventory", "orders", "payments", "promotions"))
         allowed |= shop & (Q(codename__startswith="add_") | Q(codename__startswith="change_"))
         allowed |= Q(codename="block_customer") | Q(codename="adjust_stock")
     group.permissions.set(Permission.objects.using(HOME).filter(allowed))

@@ -1,0 +1,183 @@
+"""Runs flash sales over the databases: opening, ending, cancelling, and the sweep that brings them along.
+
+The sale's row is in `promotions`, its units are on the shards and in stock. Each step may be repeated, and the sweep
+repeats whatever a killed command or a database that was away has left undone.
+"""
+
+import logging
+from collections import Counter
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from apps.inventory.errors import StockMismatch, UnknownSku
+from apps.orders.domain import round_money
+from apps.orders.errors import OrderNotCancellable
+from apps.orders.services.cancellation import cancel_order_as_staff
+from apps.orders.services.flash_transfers import allot_from_stock, complete_all, open_transfers_of
+from apps.orders.types import SweepReport
+from apps.promotions import services as promotions
+from apps.promotions.domain import LIVE_STATES, SaleState
+from apps.promotions.errors import SaleChanged, SaleRefused, TransferMismatch
+from apps.promotions.selectors import get_sale, live_sales, standing_claims
+from apps.promotions.types import ItemKey, NewSale, Sale
+from infra.errors import DomainError
+from infra.sharding.places import shard_aliases
+
+_log = logging.getLogger(__name__)
+
+SWEEP_ACTOR: Final = "system"
+_PAGE: Final = 200
+
+
+def open_sale(new: NewSale, *, now: datetime) -> Sale:
+    """Make a sale and allot its units; it sells from its start on.
+
+    Raises SaleRefused, with nothing left allotted, when the sale makes no sense or normal stock has too few units.
+    """
+    for item in new.items:
+        if round_money(item.price, settings.CURRENCY) != item.price:
+            raise SaleRefused(f"{item.sku}: {item.price} has more decimals than {settings.CURRENCY}.")
+    sale = promotions.create_sale(new, now=now)
+    try:
+        warm_up(sale.id, now=now)
+    except (SaleRefused, UnknownSku):
+        promotions.move_sale(get_sale(sale.id), SaleState.CANCELLED, now=now)
+        wind_up(sale.id, now=now)
+        raise
+    sale = promotions.move_sale(get_sale(sale.id), SaleState.SCHEDULED, now=now)
+    return begin_if_due(sale, now=now)
+
+
+def warm_up(sale_id: int, *, now: datetime) -> dict[str, int]:
+    """Allot what is missing of the sale's quotas out of normal stock; returns the quotas by SKU.
+
+    Idempotent. Raises SaleNotFound; SaleRefused when the sale is over, or normal stock has too few units.
+    """
+    sale = get_sale(sale_id)
+    if sale.state not in (SaleState.DRAFT, *LIVE_STATES) or now >= sale.ends_at:
+        raise SaleRefused("The sale is over.")
+    for item in sale.items.values():
+        allot_from_stock((sale.id, item.sku), item.quota, now=now)
+    return {item.sku: item.quota for item in sale.items.values()}
+
+
+def raise_quota(sale_id: int, sku: str, quota: int, *, now: datetime) -> Sale:
+    """Raise an item's quota while the sale is live, and allot the difference. Raises SaleRefused, SaleChanged."""
+    sale = get_sale(sale_id)
+    before = sale.items[sku].quota if sku in sale.items else 0
+    changed = promotions.change_sale(sale, quotas=[(sku, quota)], now=now)
+    if quota > before:
+        allot_from_stock((sale_id, sku), quota, now=now)
+    return changed
+
+
+def extend_sale(sale_id: int, *, ends_at: datetime, now: datetime) -> Sale:
+    """Move the end of a live sale. Raises SaleNotFound, SaleRefused, SaleChanged."""
+    return promotions.change_sale(get_sale(sale_id), ends_at=ends_at, now=now)
+
+
+def pause_sale(sale_id: int, *, now: datetime) -> Sale:
+    """Stop selling until the sale is resumed; buyers hear so within a second. Raises SaleRefused, SaleChanged."""
+    return promotions.move_sale(get_sale(sale_id), SaleState.PAUSED, now=now)
+
+
+def resume_sale(sale_id: int, *, now: datetime) -> Sale:
+    """Let a paused sale go on. Raises SaleRefused, SaleChanged."""
+    sale = get_sale(sale_id)
+    state = SaleState.RUNNING if now >= sale.starts_at else SaleState.SCHEDULED
+    return promotions.move_sale(sale, state, now=now)
+
+
+def begin_if_due(sale: Sale, *, now: datetime) -> Sale:
+    """Note that a scheduled sale runs once its start has come. Selling goes by the clock, not by this."""
+    if sale.state == SaleState.SCHEDULED and now >= sale.starts_at:
+        return promotions.move_sale(sale, SaleState.RUNNING, now=now)
+    return sale
+
+
+def end_sale(sale_id: int, *, now: datetime) -> bool:
+    """End a live sale now; True when it has ended, False while units of it are still on their way.
+
+    From the change of its end on nobody is let in, and from the closing of an allotment on nothing is sold there. The
+    sale is not ended while a transfer of it is open or a shard was not reached: the sweep brings it to its end.
+    Raises SaleNotFound, SaleRefused, SaleChanged.
+    """
+    sale = get_sale(sale_id)
+    if sale.state not in LIVE_STATES:
+        raise SaleRefused(f"A sale that is {sale.state} does not end.")
+    if sale.ends_at > now:
+        promotions.shorten_sale(sale, now=now)
+    return wind_up(sale_id, now=now)
+
+
+def cancel_sale(sale_id: int, *, now: datetime) -> bool:
+    """Call a sale off: nothing more is sold, and every order of it is cancelled, the paid ones with a refund.
+
+    True when all is done, False when the sweep has more to do. Raises SaleNotFound, SaleRefused, SaleChanged.
+    """
+    promotions.move_sale(get_sale(sale_id), SaleState.CANCELLED, now=now)
+    return wind_up(sale_id, now=now)
+
+
+def wind_up(sale_id: int, *, now: datetime) -> bool:
+    """Close a sale whose time is over, or which was cancelled: allotments, what is unsold, what is to be refunded.
+
+    True once nothing is left to do, and the sale is then marked as closed. Idempotent, for any number of processes.
+    """
+    sale = get_sale(sale_id)
+    if sale.closed_at is not None:
+        return True
+    if sale.state != SaleState.CANCELLED and now < sale.ends_at:
+        return False
+    items: list[ItemKey] = [(sale.id, sku) for sku in sale.items]
+    try:
+        for alias in shard_aliases():
+            complete_all(promotions.close_allotments(alias, items, now=now), now=now)
+        if sale.state == SaleState.CANCELLED and not _cancel_orders(sale, now=now):
+            return False
+        complete_all(list(open_transfers_of(items)), now=now)
+        if any(True for _ in open_transfers_of(items)):
+            return False
+        promotions.mark_closed(sale, now=now)
+    except (DatabaseError, DomainError, SaleChanged, StockMismatch, TransferMismatch):
+        _log.warning("sale %d is not closed yet", sale_id, exc_info=True)
+        return False
+    return True
+
+
+def sweep_sales(*, now: datetime) -> SweepReport:
+    """Begin what is due, close what is over; returns counts by what was done. Safe in several processes at once."""
+    counts: Counter[str] = Counter()
+    for sale in live_sales():
+        try:
+            if sale.state == SaleState.CANCELLED or now >= sale.ends_at:
+                counts["closed" if wind_up(sale.id, now=now) else "closing"] += 1
+            elif sale.state == SaleState.SCHEDULED and now >= sale.starts_at:
+                begin_if_due(sale, now=now)
+                counts["begun"] += 1
+        except SaleChanged:
+            counts["changed"] += 1
+    return SweepReport(dict(counts))
+
+
+def _cancel_orders(sale: Sale, *, now: datetime) -> bool:
+    """Cancel every order that has units of the sale; False when one could not be (it is looked at again)."""
+    all_done = True
+    for alias in shard_aliases():
+        after = (-1, 0)
+        while page := standing_claims(alias, sale.id, after=after, limit=_PAGE):
+            for slot, claim in page:
+                after = slot, claim.order_id
+                try:
+                    cancel_order_as_staff(
+                        order_id=claim.order_id, reason="The sale was cancelled.", actor=SWEEP_ACTOR, now=now
+                    )
+                except OrderNotCancellable:
+                    continue  # it is on its way to the buyer: a case for the staff
+                except (DatabaseError, DomainError):
+                    _log.warning("order %d of a cancelled sale is not cancelled", claim.order_id, exc_info=True)
+                    all_done = False
+    return all_done

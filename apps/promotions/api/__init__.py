@@ -1,0 +1,1 @@
+"""Flash sales over HTTP: what there is to see, and the way in."""

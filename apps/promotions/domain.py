@@ -1,0 +1,81 @@
+"""Pure rules of flash sales: phases, transitions, how units are shared out. No I/O, no Django."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+
+class SaleMode(StrEnum):
+    """How a sale takes orders: each at once, or through a queue that answers with tickets."""
+
+    DIRECT = "direct"
+    QUEUED = "queued"
+
+
+class SaleState(StrEnum):
+    """Where the staff have brought a sale. `ended` and `cancelled` are final."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """What a sale is to a buyer at a moment: its state and the clock together."""
+
+    HIDDEN = "hidden"
+    UPCOMING = "upcoming"
+    OPEN = "open"
+    PAUSED = "paused"
+    OVER = "over"
+
+
+ALLOWED_TRANSITIONS: Final[Mapping[SaleState, frozenset[SaleState]]] = {
+    SaleState.DRAFT: frozenset({SaleState.SCHEDULED, SaleState.CANCELLED}),
+    SaleState.SCHEDULED: frozenset({SaleState.RUNNING, SaleState.PAUSED, SaleState.ENDED, SaleState.CANCELLED}),
+    SaleState.RUNNING: frozenset({SaleState.PAUSED, SaleState.ENDED, SaleState.CANCELLED}),
+    SaleState.PAUSED: frozenset({SaleState.SCHEDULED, SaleState.RUNNING, SaleState.ENDED, SaleState.CANCELLED}),
+    SaleState.ENDED: frozenset(),
+    SaleState.CANCELLED: frozenset(),
+}
+LIVE_STATES: Final = (SaleState.SCHEDULED, SaleState.RUNNING, SaleState.PAUSED)
+
+
+def phase_of(state: SaleState, *, starts_at: datetime, ends_at: datetime, now: datetime) -> Phase:
+    """Return what the sale is to a buyer now; it begins at `starts_at` and is over at `ends_at`, to the instant."""
+    if state == SaleState.DRAFT:
+        return Phase.HIDDEN
+    if state in (SaleState.ENDED, SaleState.CANCELLED) or now >= ends_at:
+        return Phase.OVER
+    if now < starts_at:
+        return Phase.UPCOMING
+    return Phase.PAUSED if state == SaleState.PAUSED else Phase.OPEN
+
+
+def shares(units: int, parts: int) -> list[int]:
+    """Share units out evenly; what does not divide goes to the first parts, one each."""
+    whole, rest = divmod(units, parts)
+    return [whole + 1 if number < rest else whole for number in range(parts)]
+
+
+def units_to_draw(*, unsold: int, needed: int) -> int:
+    """Return how many units a dry shard draws from one with `unsold`: half, or more if more are needed, never all
+    that it does not have.
+
+    Half, so that a sale whose buyers are unevenly spread needs few transfers, and does not swap its units to and fro.
+    """
+    return min(unsold, max(needed, unsold // 2))
+
+
+def served_in_order(wanted: Sequence[int], *, left: int) -> list[bool]:
+    """Tell who gets what they want: first come, first served, and a later smaller wish may still fit."""
+    served = []
+    for units in wanted:
+        served.append(units <= left)
+        if units <= left:
+            left -= units
+    return served

@@ -1,0 +1,70 @@
+"""Refusals of flash sales."""
+
+from infra.errors import Code, DomainError, InvalidState, NotFound
+
+
+class SaleNotFound(NotFound):
+    """There is no such sale, or it is not shown."""
+
+    title = "Sale not found"
+
+
+class SaleNotStarted(DomainError):
+    """The sale has not begun."""
+
+    code = Code.SALE_NOT_STARTED
+    title = "Sale not started"
+
+
+class SaleEnded(DomainError):
+    """The sale is over."""
+
+    code = Code.SALE_ENDED
+    title = "Sale ended"
+
+
+class SalePaused(InvalidState):
+    """The staff have paused the sale; it may go on."""
+
+    title = "Sale paused"
+
+
+class SoldOut(DomainError):
+    """No shard that can be reached, and no transfer, has as many units left. What is not paid for comes back."""
+
+    code = Code.SOLD_OUT
+    title = "Sold out"
+
+
+class PurchaseLimitReached(DomainError):
+    """The buyer has, or would have, more units than one may buy."""
+
+    code = Code.PURCHASE_LIMIT_REACHED
+    title = "Purchase limit reached"
+
+
+class PurchaseTokenInvalid(DomainError):
+    """The purchase token is missing, altered, over, or another user's or sale's."""
+
+    code = Code.PURCHASE_TOKEN_INVALID
+    title = "Purchase token invalid"
+
+
+class SaleRefused(Exception):
+    """A sale cannot be made or changed as the staff asked; the message says why."""
+
+
+class SaleChanged(Exception):
+    """Somebody else changed the sale first: read it again and decide anew."""
+
+
+class AllotmentShort(Exception):
+    """Some allotment has fewer units left than the batch wants, or is closed; the caller rolls back."""
+
+
+class PurchasesChanged(Exception):
+    """Another batch wrote one of these buyers' purchases first; the caller rolls back and reads again."""
+
+
+class TransferMismatch(Exception):
+    """The books do not cover what a transfer or a claim says. Only a change of rows by hand leads here."""

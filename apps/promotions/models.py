@@ -1,0 +1,207 @@
+"""Flash sales and their items in `promotions`; what is sold of them on each shard; transfers of units in between."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from apps.promotions.domain import SaleMode, SaleState
+from infra.sharding.fields import AsciiField
+from infra.sharding.models import ShardedModel
+from infra.sharding.placement import SHARDS
+
+SKU_MAX_LENGTH = 64
+
+
+class FlashSale(models.Model):
+    """A sale: when, how, and where the staff have brought it. `version` is raised by one with every change.
+
+    `closed_at` is set once all allotments are closed and nothing is on its way: from then on no unit is the sale's.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    id = models.BigIntegerField(primary_key=True)
+    name = models.CharField(max_length=120)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    mode = AsciiField(max_length=8, choices=[(mode.value, mode.value) for mode in SaleMode])
+    token_required = models.BooleanField(default=False)
+    state = AsciiField(max_length=12, choices=[(state.value, state.value) for state in SaleState])
+    version = models.IntegerField(default=1)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "promotions_sale"
+        indexes = [
+            models.Index(fields=["state", "starts_at"], name="promotions_sale_state"),
+            models.Index(fields=["closed_at"], name="promotions_sale_closed"),
+        ]
+        constraints = [models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="promotions_sale_times")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id})"
+
+
+class FlashSaleItem(models.Model):
+    """One SKU of a sale. The title is copied from the catalog, so that buying does not depend on it."""
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    id = models.BigAutoField(primary_key=True)
+    sale = models.ForeignKey(FlashSale, on_delete=models.CASCADE, related_name="items")
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    title = models.CharField(max_length=255)
+    price = models.DecimalField(max_digits=14, decimal_places=2)
+    currency = AsciiField(max_length=3)
+    quota = models.IntegerField()
+    per_user_limit = models.IntegerField()
+
+    class Meta:
+        db_table = "promotions_item"
+        constraints = [
+            models.UniqueConstraint(fields=["sale", "sku"], name="promotions_item_once"),
+            models.CheckConstraint(
+                condition=Q(price__gt=0, quota__gt=0, per_user_limit__gt=0), name="promotions_item_positive"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sku} of sale {self.sale_id}"
+
+
+class AllotmentRow(models.Model):
+    """What this shard may sell of an item. One row an item and shard: it belongs to the shard, not to a slot.
+
+    `settled` of the `sold` units were paid for and have left the stock. A closed allotment sells nothing, and its
+    quota is what it has sold. Every write is relative, guarded and raises `version`.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("sale_id", "sku")
+    sale_id = models.BigIntegerField()
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    quota = models.IntegerField()
+    sold = models.IntegerField(default=0)
+    settled = models.IntegerField(default=0)
+    closed = models.BooleanField(default=False)
+    version = models.BigIntegerField(default=1)
+
+    class Meta:
+        db_table = "promotions_allotment"
+        constraints = [
+            models.CheckConstraint(condition=Q(sold__lte=F("quota")), name="allotment_no_oversell"),
+            models.CheckConstraint(condition=Q(settled__gte=0, settled__lte=F("sold")), name="allotment_settled"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sku} of sale {self.sale_id}: {self.sold} of {self.quota}"
+
+
+class Purchase(ShardedModel):
+    """How many units of an item a user has, paid for or not; the key is the promise that nobody gets more."""
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("slot", "sale_id", "sku", "user_id")
+    sale_id = models.BigIntegerField()
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    user_id = models.BigIntegerField()
+    bought = models.IntegerField()
+
+    class Meta:
+        db_table = "promotions_purchase"
+        indexes = [models.Index(fields=["sale_id"], name="promotions_purchase_sale")]
+        constraints = [models.CheckConstraint(condition=Q(bought__gte=0), name="purchase_not_negative")]
+
+    def __str__(self) -> str:
+        return f"{self.bought} {self.sku} of sale {self.sale_id} for user {self.user_id}"
+
+
+class ClaimState(models.IntegerChoices):
+    """What has become of the units of an order. HELD ends in RETURNED, or by way of SETTLING in SETTLED.
+
+    SETTLING says that the units are to leave the stock, SETTLED that they have.
+    """
+
+    HELD = 1, "held"
+    SETTLING = 2, "settling"
+    SETTLED = 3, "settled"
+    RETURNED = 4, "returned"
+
+
+class Claim(ShardedModel):
+    """The units that one order took from a sale, written with the order."""
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("slot", "order_id")
+    order_id = models.BigIntegerField()
+    user_id = models.BigIntegerField()
+    sale_id = models.BigIntegerField()
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    quantity = models.IntegerField()
+    state = models.SmallIntegerField(choices=ClaimState.choices)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_claim"
+        indexes = [models.Index(fields=["sale_id", "state"], name="promotions_claim_sale")]
+        constraints = [models.CheckConstraint(condition=Q(quantity__gt=0), name="claim_quantity_positive")]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.sku} of sale {self.sale_id} for order {self.order_id}"
+
+
+class TransferState(models.IntegerChoices):
+    """Whether the debtor knows that the creditor has the units."""
+
+    OPEN = 1, "open"
+    DONE = 2, "done"
+
+
+class TransferRow(models.Model):
+    """Units that this database has given up, written in the transaction that took them from its counter."""
+
+    databases: ClassVar[tuple[str, ...]] = ("inventory", SHARDS)
+
+    id = models.BigIntegerField(primary_key=True)
+    sale_id = models.BigIntegerField()
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    quantity = models.IntegerField()
+    creditor = AsciiField(max_length=32)
+    state = models.SmallIntegerField(choices=TransferState.choices)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_transfer"
+        indexes = [
+            models.Index(fields=["state", "created_at"], name="promotions_transfer_state"),
+            models.Index(fields=["sale_id", "sku"], name="promotions_transfer_item"),
+        ]
+        constraints = [models.CheckConstraint(condition=Q(quantity__gt=0), name="transfer_quantity_positive")]
+
+    def __str__(self) -> str:
+        return f"transfer {self.id}: {self.quantity} {self.sku} to {self.creditor}"
+
+
+class TransferReceipt(models.Model):
+    """Units that this database was given, in the transaction that added them; the key lets each transfer in once."""
+
+    databases: ClassVar[tuple[str, ...]] = ("inventory", SHARDS)
+
+    id = models.BigIntegerField(primary_key=True)
+    sale_id = models.BigIntegerField()
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    quantity = models.IntegerField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_receipt"
+        indexes = [models.Index(fields=["sale_id", "sku"], name="promotions_receipt_item")]
+
+    def __str__(self) -> str:
+        return f"receipt of transfer {self.id}"

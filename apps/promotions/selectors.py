@@ -1,0 +1,165 @@
+"""Reads of flash sales. What buyers ask comes from the worker's own cache; each says how old it may be."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from django.conf import settings
+from django.db import OperationalError
+from django.db.models import Q, Sum
+
+from apps.promotions import statements
+from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
+from apps.promotions.errors import SaleNotFound
+from apps.promotions.models import (
+    Claim,
+    ClaimState,
+    FlashSale,
+    FlashSaleItem,
+    TransferRow,
+    TransferState,
+)
+from apps.promotions.statements import PurchaseKey
+from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem, Transfer
+from infra.caching.l1 import L1Cache
+from infra.sharding.places import shard_aliases
+
+_ALIAS: Final = "promotions"
+_LISTED: Final = "listed"
+
+
+def find_sale(sale_id: int) -> Sale | None:
+    """Return a sale, at most `FLASH_SALE_TTL_S` old; up to an hour older while `promotions` is away."""
+    return _SALES.get(sale_id)
+
+
+def get_sale(sale_id: int) -> Sale:
+    """Return a sale as it is now; raises SaleNotFound."""
+    sale = _load_sales([sale_id]).get(sale_id)
+    if sale is None:
+        raise SaleNotFound("There is no such sale.")
+    return sale
+
+
+def listed_sales() -> Sequence[Sale]:
+    """Return the sales that shoppers see in the list, newest first, as old as `find_sale`'s."""
+    return _LISTS.get(_LISTED) or ()
+
+
+def live_sales() -> list[Sale]:
+    """Return the sales that a sweeper has work with: live ones, and cancelled ones that are not closed."""
+    rows = FlashSale.objects.using(_ALIAS).filter(
+        Q(state__in=LIVE_STATES) | Q(state=SaleState.CANCELLED, closed_at__isnull=True)
+    )
+    return list(_load_sales(rows.values_list("id", flat=True)).values())
+
+
+def allotments_of(alias: str, items: Collection[ItemKey]) -> dict[ItemKey, Allotment]:
+    """Return what one shard may sell of the items, as it is now."""
+    return statements.read_allotments(alias, items)
+
+
+def open_transfers(alias: str, *, item: ItemKey | None = None, limit: int = 500) -> list[Transfer]:
+    """Return the transfers that this debtor has not seen credited, oldest first."""
+    rows = TransferRow.objects.using(alias).filter(state=TransferState.OPEN)
+    if item is not None:
+        rows = rows.filter(sale_id=item[0], sku=item[1])
+    return [
+        Transfer(id=row.id, alias=alias, creditor=row.creditor, sale_id=row.sale_id, sku=row.sku, quantity=row.quantity)
+        for row in rows.order_by("created_at")[:limit]
+    ]
+
+
+def transferred_units(alias: str, item: ItemKey) -> int:
+    """Return the units of the item that this database has ever given up, on their way or arrived."""
+    rows = TransferRow.objects.using(alias).filter(sale_id=item[0], sku=item[1])
+    return int(rows.aggregate(units=Sum("quantity"))["units"] or 0)
+
+
+def bought_by(alias: str, keys: Collection[PurchaseKey]) -> dict[PurchaseKey, int]:
+    """Return how many units of each item each buyer has, of those who ever bought; without locks."""
+    return statements.read_bought(alias, keys)
+
+
+def claims_of(alias: str, order_ids: Collection[int]) -> list[SaleClaim]:
+    """Return what those of the orders of one shard took that took something from a sale."""
+    return statements.read_claims(alias, order_ids)
+
+
+def standing_claims(
+    alias: str, sale_id: int, *, after: tuple[int, int] = (-1, 0), limit: int = 200
+) -> list[tuple[int, SaleClaim]]:
+    """Return a page of the sale's claims that were not given back, with their slots, ascending by slot and order."""
+    slot, order_id = after
+    rows = (
+        Claim.objects.on_shard(alias)
+        .filter(Q(slot__gt=slot) | Q(slot=slot, order_id__gt=order_id), sale_id=sale_id)
+        .exclude(state=ClaimState.RETURNED)
+        .order_by("slot", "order_id")[:limit]
+    )
+    return [
+        (row.slot, SaleClaim(row.order_id, row.user_id, row.sale_id, row.sku, row.quantity, row.state)) for row in rows
+    ]
+
+
+def units_left(items: Collection[ItemKey]) -> dict[ItemKey, int]:
+    """Return how many units of each item can be bought, on all shards in reach; as old as `find_sale`'s."""
+    return _LEFT.get_many(items)
+
+
+def forget_cached() -> None:
+    """Empty this process's caches of sales, after a change that its own readers should see at once."""
+    _SALES.clear()
+    _LISTS.clear()
+    _LEFT.clear()
+
+
+def _load_sales(sale_ids: Collection[int]) -> dict[int, Sale]:
+    items: dict[int, dict[str, SaleItem]] = {}
+    for item in FlashSaleItem.objects.using(_ALIAS).filter(sale_id__in=list(sale_ids)).order_by("sku"):
+        items.setdefault(item.sale_id, {})[item.sku] = SaleItem(
+            item.sku, item.title, item.price, item.currency, item.quota, item.per_user_limit
+        )
+    rows = FlashSale.objects.using(_ALIAS).filter(id__in=items)
+    return {row.id: _sale(row, items[row.id]) for row in rows}
+
+
+def _sale(row: FlashSale, items: dict[str, SaleItem]) -> Sale:
+    return Sale(
+        id=row.id,
+        name=row.name,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        mode=SaleMode(row.mode),
+        token_required=row.token_required,
+        state=SaleState(row.state),
+        version=row.version,
+        closed_at=row.closed_at,
+        items=items,
+    )
+
+
+def _load_lists(keys: Collection[str]) -> dict[str, Sequence[Sale]]:
+    ids = FlashSale.objects.using(_ALIAS).filter(state__in=LIVE_STATES).order_by("-id").values_list("id", flat=True)
+    sales = _load_sales(ids[: settings.FLASH_SALES_LISTED])
+    return dict.fromkeys(keys, sorted(sales.values(), key=lambda sale: sale.id, reverse=True))
+
+
+def _load_left(items: Collection[ItemKey]) -> dict[ItemKey, int]:
+    left = dict.fromkeys(items, 0)
+    for alias in shard_aliases():
+        try:
+            allotments = statements.read_allotments(alias, items)
+        except OperationalError:
+            continue  # its buyers cannot buy now either
+        for item, allotment in allotments.items():
+            left[item] += 0 if allotment.closed else allotment.unsold
+    return left
+
+
+_SALES: Final[L1Cache[int, Sale]] = L1Cache(
+    _load_sales, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=2_000, max_idle_loads=30
+)
+_LISTS: Final[L1Cache[str, Sequence[Sale]]] = L1Cache(_load_lists, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=1)
+_LEFT: Final[L1Cache[ItemKey, int]] = L1Cache(
+    _load_left, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=10_000, max_idle_loads=30
+)

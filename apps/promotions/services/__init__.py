@@ -1,0 +1,30 @@
+"""Writes of promotions: sales, allotments and their transfers, claims."""
+
+from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
+from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
+from apps.promotions.services.sales import change_sale, create_sale, mark_closed, move_sale, shorten_sale
+from apps.promotions.services.tokens import check_open, check_purchase_token, issue_purchase_token
+from apps.promotions.services.transfers import mark_done, record_debit, record_receipt
+
+__all__ = [
+    "begin_settling",
+    "change_sale",
+    "check_open",
+    "check_purchase_token",
+    "close_allotments",
+    "create_sale",
+    "debit_allotment",
+    "finish_settling",
+    "give_back",
+    "issue_purchase_token",
+    "mark_closed",
+    "mark_done",
+    "move_sale",
+    "receive",
+    "record_debit",
+    "record_receipt",
+    "share_out",
+    "shorten_sale",
+    "take",
+    "would_have",
+]

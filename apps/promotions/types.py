@@ -1,0 +1,120 @@
+"""Frozen values that cross the border of promotions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from apps.promotions.domain import Phase, SaleMode, SaleState, phase_of
+
+STOCK: Final = "stock"
+"""The name of normal stock as debtor or creditor of a transfer; the others are aliases of shards."""
+
+ItemKey = tuple[int, str]
+"""Sale and SKU: what an allotment is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One SKU of a sale that is to be made; `price` in the shop's currency, tax included."""
+
+    sku: str
+    price: Decimal
+    quota: int
+    per_user_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewSale:
+    """A sale that is to be made."""
+
+    name: str
+    starts_at: datetime
+    ends_at: datetime
+    mode: SaleMode
+    token_required: bool
+    items: tuple[NewItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SaleItem:
+    """One SKU of a sale: its title and price are the sale's own, so that buying asks the catalog nothing."""
+
+    sku: str
+    title: str
+    price: Decimal
+    currency: str
+    quota: int
+    per_user_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """A flash sale as this process knows it; `closed_at` is set once nothing of it is allotted or on its way."""
+
+    id: int
+    name: str
+    starts_at: datetime
+    ends_at: datetime
+    mode: SaleMode
+    token_required: bool
+    state: SaleState
+    version: int
+    closed_at: datetime | None
+    items: Mapping[str, SaleItem]
+
+    def phase(self, now: datetime) -> Phase:
+        """Return what the sale is to a buyer now."""
+        return phase_of(self.state, starts_at=self.starts_at, ends_at=self.ends_at, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class SaleClaim:
+    """What one order took from a sale; `state` is a `ClaimState`."""
+
+    order_id: int
+    user_id: int
+    sale_id: int
+    sku: str
+    quantity: int
+    state: int = 1
+
+    @property
+    def item(self) -> ItemKey:
+        """Whose units they are."""
+        return self.sale_id, self.sku
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What one shard may sell of an item, and has sold; `settled` of the sold units have left the stock."""
+
+    alias: str
+    sale_id: int
+    sku: str
+    quota: int
+    sold: int
+    settled: int
+    closed: bool
+    version: int
+
+    @property
+    def unsold(self) -> int:
+        """Units that can be bought here."""
+        return self.quota - self.sold
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Units on their way from a debtor, who has given them up, to a creditor, who may have them already.
+
+    `alias` is the database that holds the transfer's row: the debtor's. `creditor` is a shard's alias or STOCK.
+    """
+
+    id: int
+    alias: str
+    creditor: str
+    sale_id: int
+    sku: str
+    quantity: int
