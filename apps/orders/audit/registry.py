@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from apps.inventory.places import inventory_aliases
-from apps.orders.audit import customers, orders, outbox, payments, placement, reservations, stock
+from apps.orders.audit import customers, flash, orders, outbox, payments, placement, reservations, stock
 from apps.orders.audit.findings import Finding
 from infra.sharding.places import shard_aliases
 
@@ -29,10 +29,24 @@ def _across() -> Sequence[str]:
     return ("all",)
 
 
+def _holders_of_units() -> Sequence[str]:
+    """Return the databases between which units of flash sales are moved."""
+    return (*inventory_aliases(), *shard_aliases())
+
+
 CHECKS: Final = (
     Check(stock.counters_within_bounds, inventory_aliases),
     Check(stock.reserved_is_what_is_held, inventory_aliases),
     Check(reservations.reservations_agree_with_orders, _across),
+    Check(flash.allotments_within_bounds, shard_aliases),
+    Check(flash.quotas_are_what_was_transferred, shard_aliases),
+    Check(flash.sold_is_what_is_claimed, shard_aliases),
+    Check(flash.purchases_are_what_is_claimed, shard_aliases),
+    Check(flash.claims_agree_with_orders, shard_aliases),
+    Check(flash.transfers_end, _holders_of_units),
+    Check(flash.transfers_have_their_receipts, _across),
+    Check(flash.allotted_is_what_the_shards_have, _across),
+    Check(flash.sales_end_in_time, _across),
     Check(orders.totals_add_up, shard_aliases),
     Check(orders.lines_sum_to_the_subtotal, shard_aliases),
     Check(orders.versions_have_no_gaps, shard_aliases),

@@ -22,6 +22,7 @@ from apps.orders.domain import OrderStatus, StockTarget, stock_target
 from apps.orders.models import OrderKind
 from apps.orders.services.reaper import reap_stale_holds
 from apps.orders.services.stock import sync_stock_of
+from apps.promotions.models import ClaimState
 from infra.sharding.ids import first_id_at
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_slot, shard_aliases
@@ -39,10 +40,13 @@ def _statuses(target: StockTarget) -> str:
 
 _HOLDING: Final = _statuses(StockTarget.HOLD)
 _SETTLED: Final = _statuses(StockTarget.SETTLE)
-# Of orders that hold or have taken stock; imported ones never did.
+_CLAIM: Final = "SELECT 1 FROM promotions_claim c WHERE c.slot = o.slot AND c.order_id = o.id"
+# Of orders that hold or have taken stock; imported ones never did. Flash orders hold a claim on their sale instead, and
+# have a reservation, a settled one, once their units have left the stock.
 _CONCERNED: Final = (
     f"o.kind = {OrderKind.REAL:d} AND o.source = '' AND "
-    f"(o.status IN ({_HOLDING}) OR (o.status IN ({_SETTLED}) AND o.id >= %s))"
+    f"((o.status IN ({_HOLDING}) AND NOT EXISTS ({_CLAIM})) OR (o.status IN ({_SETTLED}) AND o.id >= %s "
+    f"AND NOT EXISTS ({_CLAIM} AND c.state <> {ClaimState.SETTLED:d})))"
 )
 _RESERVED: Final = (
     f"(state IN ({', '.join(str(int(state)) for state in sorted(_OPEN_STATES))}) "
