@@ -4,6 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.orders.services.expiry import expire_orders
+from apps.orders.services.flash_queue import drain_queues
 from apps.orders.services.flash_sales import sweep_sales
 from apps.orders.services.flash_transfers import resume_transfers
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
@@ -51,3 +52,9 @@ def sweep_flash_sales() -> None:
 def resume_open_transfers() -> None:
     """Bring units of flash sales that are on their way to where they go."""
     resume_transfers(now=timezone.now())
+
+
+@shared_task(name="orders.drain_queues")
+def drain_sale_queues() -> None:
+    """Serve those who wait in the queues of flash sales."""
+    drain_queues()

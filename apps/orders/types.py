@@ -42,6 +42,16 @@ class FlashOrderRequest(Struct, frozen=True):
     exempt: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TicketView:
+    """Where a ticket of a queued sale stands: `waiting`, `ordered` or `refused`, with what goes with it."""
+
+    status: str
+    position: int | None = None
+    order_id: int | None = None
+    code: str = ""
+
+
 class OrderLineView(Struct, frozen=True):
     """One line of an order, priced when it was placed."""
 

@@ -9,6 +9,12 @@ class SaleNotFound(NotFound):
     title = "Sale not found"
 
 
+class TicketNotFound(NotFound):
+    """This shopper has no such ticket."""
+
+    title = "Ticket not found"
+
+
 class SaleNotStarted(DomainError):
     """The sale has not begun."""
 
@@ -48,6 +54,10 @@ class PurchaseTokenInvalid(DomainError):
 
     code = Code.PURCHASE_TOKEN_INVALID
     title = "Purchase token invalid"
+
+
+class QueueUnavailable(Exception):
+    """The queue gave no answer; what was asked of it may have been done."""
 
 
 class SaleRefused(Exception):

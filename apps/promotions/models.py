@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from apps.promotions.domain import SaleMode, SaleState
-from infra.sharding.fields import AsciiField
+from infra.sharding.fields import AsciiField, DigestField
 from infra.sharding.models import ShardedModel
 from infra.sharding.placement import SHARDS
 
@@ -154,6 +154,32 @@ class Claim(ShardedModel):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.sku} of sale {self.sale_id} for order {self.order_id}"
+
+
+class TicketOutcome(ShardedModel):
+    """How a ticket of a queued sale ended: an order, or a refusal with its code. The key lets it end once.
+
+    Whoever comes first writes the row: the drain, in the order's transaction; or the drain or a poll, as a refusal.
+    `issued_ms` is the ticket's, so that the same ticket can be made again for a repeat. Rows are kept 7 days.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("slot", "user_id", "digest")
+    user_id = models.BigIntegerField()
+    digest = DigestField(32)
+    sale_id = models.BigIntegerField()
+    issued_ms = models.BigIntegerField()
+    order_id = models.BigIntegerField(null=True)
+    code = AsciiField(max_length=40, default="")
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_ticket"
+        indexes = [models.Index(fields=["ended_at"], name="promotions_ticket_ended")]
+
+    def __str__(self) -> str:
+        return f"ticket of user {self.user_id} in sale {self.sale_id}: {self.order_id or self.code}"
 
 
 class TransferState(models.IntegerChoices):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -118,3 +118,52 @@ class Transfer:
     sale_id: int
     sku: str
     quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A place in the queue of a sale: whose, and for which request (`digest` of method, path and key).
+
+    `issued_ms` is the time of issue in milliseconds since 1970.
+    """
+
+    sale_id: int
+    user_id: int
+    digest: bytes
+    issued_ms: int
+
+    @property
+    def issued_at(self) -> datetime:
+        """When it was issued."""
+        return datetime.fromtimestamp(self.issued_ms / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketEnd:
+    """How a ticket ended: `order_id`, or the `code` of a refusal."""
+
+    ticket: Ticket
+    order_id: int | None
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRequest:
+    """What waits in the queue of a sale: a ticket, and the request that it stands for."""
+
+    ticket: Ticket
+    body_digest: bytes
+    sku: str
+    quantity: int
+    address_id: int
+    exempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a ticket waits; `is_new` when it was queued just now, else an earlier request with its key was."""
+
+    ticket: Ticket
+    body_digest: bytes
+    position: int
+    is_new: bool

@@ -63,6 +63,7 @@ def _hourly(task: str, minute: int) -> dict[str, Any]:
 CELERY_BEAT_SCHEDULE = {
     entry["task"]: entry
     for entry in (
+        _every("orders.drain_queues", 1.0),
         _every("orders.sync_stock", 2.0),
         _every("orders.sweep_sales", 2.0),
         _every("orders.resume_transfers", 2.0),
@@ -80,5 +81,6 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("inventory.purge_reservations", 33),
         _hourly("payments.purge_callbacks", 39),
         _hourly("inventory.purge_movements", 45),
+        _hourly("promotions.purge_tickets", 51),
     )
 }

@@ -52,3 +52,17 @@ FLASH_SALE_MAX_AGE_S = 1
 PURCHASE_TOKEN_LIFETIME_S = 600
 # For so long a process believes that an item is sold out before it looks at the allotments again.
 FLASH_SOLD_OUT_S = 1.0
+
+# The queue of a sale: keys of one installation begin with this; a Redis that hangs is given up after so long.
+FLASH_QUEUE_PREFIX = env.text("FLOODGATE_FLASH_QUEUE_PREFIX", local="floodgate")
+FLASH_QUEUE_TIMEOUT_S = 3.0
+FLASH_QUEUE_BATCH = 128
+# One drain of a queue works for so long, then the next takes over; another process takes over a dead one's after this.
+FLASH_DRAIN_S = 8.0
+FLASH_DRAIN_LEASE_S = 4.0
+# What was queued before a sale's end is still served for so long, and every ticket has ended so long after it (60 s at
+# most by the contract). A ticket that the queue has forgotten is given up after a moment.
+FLASH_QUEUE_GRACE_S = 20.0
+FLASH_TICKET_END_S = 45.0
+FLASH_TICKET_LOST_S = 5.0
+FLASH_TICKET_RETENTION_DAYS = 7

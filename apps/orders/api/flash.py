@@ -1,4 +1,4 @@
-"""Buying in a flash sale: POST /flash-sales/{id}/orders."""
+"""Buying in a flash sale: POST /flash-sales/{id}/orders, and the tickets of sales that queue their buyers."""
 
 from functools import cache
 from typing import Final
@@ -8,17 +8,21 @@ from django.core.validators import RegexValidator
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.orders.api.rendering import order_json
 from apps.orders.api.serializers import SKU_PATTERN, OrderSerializer
-from apps.orders.services.flash_placement import place_flash_order
+from apps.orders.services.flash_queue import buy_in_sale, ticket_view
 from apps.orders.types import FlashOrderRequest
+from apps.promotions.services import ticket_text
+from apps.promotions.types import QueuePlace
 from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.serializers import IdField, StrictCharField, StrictIntegerField, StrictSerializer
 from infra.api.views import ApiView, parse_id
+from infra.errors import Code
 from infra.idempotency.keys import REPLAYED_HEADER, read_key, request_key
 from infra.idempotency.schema import REQUIRED_KEY, replayed_header
 
@@ -45,6 +49,22 @@ class FlashOrderSerializer(StrictSerializer):
     address_id = IdField()
 
 
+class QueuedSerializer(serializers.Serializer[object]):
+    """A place in the queue of a sale."""
+
+    ticket = serializers.CharField()
+    position = serializers.IntegerField(min_value=1)
+
+
+class TicketSerializer(serializers.Serializer[object]):
+    """Where a ticket stands."""
+
+    status = serializers.ChoiceField(choices=["waiting", "ordered", "refused"])
+    position = serializers.IntegerField(min_value=1, required=False)
+    order_id = serializers.CharField(required=False)
+    code = serializers.ChoiceField(choices=[code.value for code in Code], required=False)
+
+
 class FlashOrdersView(ApiView):
     """Orders of a sale."""
 
@@ -55,14 +75,19 @@ class FlashOrdersView(ApiView):
         summary="Buy in a flash sale",
         parameters=[_SALE_ID, REQUIRED_KEY, _TOKEN, _LOCATION, replayed_header(201)],
         request=FlashOrderSerializer,
-        responses={201: OpenApiResponse(OrderSerializer, description="The order, as it was placed.")},
+        responses={
+            201: OpenApiResponse(OrderSerializer, description="A direct sale: the order, as it was placed."),
+            202: OpenApiResponse(
+                QueuedSerializer, description="A queued sale: the ticket, and its place in the queue."
+            ),
+        },
     )
     def post(self, request: Request, sale_id: str) -> Response:
-        """Buy, or return the order that this key has placed."""
+        """Buy, or return the order that this key has placed, or the ticket that it has drawn."""
         shopper = current_shopper(request)
         key = read_key(request.headers, required=True)
         wanted = _reader().run_validation(request.data)
-        placed = place_flash_order(
+        bought = buy_in_sale(
             FlashOrderRequest(
                 key=request_key(
                     user_id=shopper.user_id, method="POST", path=request.path, key=str(key), body=request.data
@@ -76,10 +101,37 @@ class FlashOrdersView(ApiView):
             ),
             now=timezone.now(),
         )
-        headers = {"Location": f"/api/v1/orders/{placed.order.id}"}
-        if placed.replayed:
-            headers[REPLAYED_HEADER] = "true"
-        return Response(order_json(placed.order), status=201, headers=headers)
+        if isinstance(bought, QueuePlace):
+            replayed = {} if bought.is_new else {REPLAYED_HEADER: "true"}
+            answer = {"ticket": ticket_text(bought.ticket), "position": bought.position}
+            return Response(answer, status=202, headers=replayed)
+        replayed = {REPLAYED_HEADER: "true"} if bought.replayed else {}
+        headers = {"Location": f"/api/v1/orders/{bought.order.id}", **replayed}
+        return Response(order_json(bought.order), status=201, headers=headers)
+
+
+class FlashTicketView(ApiView):
+    """A ticket of a queued sale."""
+
+    permission_classes = [IsShopper]
+
+    @extend_schema(
+        operation_id="flash_sales_ticket",
+        summary="Ask what has become of a ticket",
+        parameters=[OpenApiParameter("ticket", OpenApiTypes.STR, OpenApiParameter.PATH)],
+        responses={200: TicketSerializer},
+    )
+    def get(self, request: Request, ticket: str) -> Response:
+        """Return whether the ticket waits, and where, or how it ended."""
+        view = ticket_view(ticket, user_id=current_shopper(request).user_id, now=timezone.now())
+        answer: dict[str, object] = {"status": view.status}
+        if view.position is not None:
+            answer["position"] = view.position
+        if view.order_id is not None:
+            answer["order_id"] = str(view.order_id)
+        if view.code:
+            answer["code"] = view.code
+        return Response(answer)
 
 
 @cache

@@ -15,5 +15,6 @@ urlpatterns = [
     path("orders/<str:order_id>/refunds", payments.RefundsView.as_view()),
     path("orders/<str:order_id>/refunds/<str:refund_id>", payments.OneRefundView.as_view()),
     path("flash-sales/<str:sale_id>/orders", flash.FlashOrdersView.as_view()),
+    path("flash-sales/tickets/<str:ticket>", flash.FlashTicketView.as_view()),
     path("payments/callbacks/<str:provider>", payments.CallbackView.as_view()),
 ]

@@ -150,6 +150,21 @@ def _judge(
     return Finding("flash sales", alias, subject, f"{status}, and its units are {word}")
 
 
+def tickets_agree_with_orders(alias: str, now: datetime) -> Iterator[Finding]:
+    """Each ticket that ended as an order has that order in its sale, and none ended as both or neither."""
+    for user_id, order_id, code, claimed in fetch(
+        alias,
+        "SELECT t.user_id, t.order_id, t.code, c.order_id FROM promotions_ticket t "
+        "LEFT JOIN promotions_claim c ON c.slot = t.slot AND c.order_id = t.order_id "
+        "AND c.user_id = t.user_id AND c.sale_id = t.sale_id "
+        "WHERE (t.order_id IS NULL AND t.code = '') OR (t.order_id IS NOT NULL AND (t.code <> '' OR c.slot IS NULL)) "
+        f"LIMIT {MAX_FINDINGS}",
+    ):
+        ended = f"order {order_id}" if order_id is not None else "no order"
+        what = f"{ended} and {code!r}" if claimed is not None or order_id is None else f"{ended}, which is not there"
+        yield Finding("flash sales", alias, f"ticket of user {user_id}, {order_id}", f"ended as {what}")
+
+
 def transfers_end(alias: str, now: datetime) -> Iterator[Finding]:
     """No transfer is open for long."""
     for transfer_id, sku, quantity, creditor, created_at in fetch(

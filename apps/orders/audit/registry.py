@@ -43,6 +43,7 @@ CHECKS: Final = (
     Check(flash.sold_is_what_is_claimed, shard_aliases),
     Check(flash.purchases_are_what_is_claimed, shard_aliases),
     Check(flash.claims_agree_with_orders, shard_aliases),
+    Check(flash.tickets_agree_with_orders, shard_aliases),
     Check(flash.transfers_end, _holders_of_units),
     Check(flash.transfers_have_their_receipts, _across),
     Check(flash.allotted_is_what_the_shards_have, _across),

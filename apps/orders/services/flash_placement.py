@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache, partial
@@ -42,7 +42,7 @@ from apps.promotions.errors import (
     SoldOut,
 )
 from apps.promotions.selectors import bought_by, find_sale
-from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem
+from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem, Ticket, TicketEnd
 from apps.users.services import lock_customer
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded, ValidationFailed
 from infra.groupcommit.lane import Lane
@@ -74,6 +74,7 @@ class FlashDraft:
     order: OrderDraft
     claim: SaleClaim
     limit: int
+    ticket: Ticket | None = None
 
 
 class OneAtATime:
@@ -116,18 +117,25 @@ def place_flash_order(request: FlashOrderRequest, *, now: datetime) -> PlacedOrd
     return PlacedOrder(order=placed.order, replayed=True) if joined else placed
 
 
-def draft_flash_order(request: FlashOrderRequest, sale: Sale, *, now: datetime) -> FlashDraft:
-    """Check a request against its sale and make the order of it, under a fresh id; nothing is written or asked."""
+def check_flash_request(request: FlashOrderRequest, sale: Sale, *, now: datetime) -> SaleItem:
+    """Return the item that a request wants; raises what refuses it without looking at what is left."""
     promotions.check_open(sale, now=now)
-    user_id = request.key.user_id
     if sale.token_required:
-        promotions.check_purchase_token(request.token, sale, user_id=user_id, now=now)
+        promotions.check_purchase_token(request.token, sale, user_id=request.key.user_id, now=now)
     item = sale.items.get(request.sku)
     if item is None:
         detail = "This SKU is not in the sale."
         raise ValidationFailed(detail, errors=[FieldError("/sku", "unknown_sku", detail)])
     if request.quantity > item.per_user_limit:
         raise _limit_reached(item.per_user_limit, bought=0)
+    return item
+
+
+def draft_flash_order(request: FlashOrderRequest, item: SaleItem, *, ticket: Ticket | None = None) -> FlashDraft:
+    """Return the order of a checked request under a fresh id; nothing is written or asked.
+
+    With a `ticket` the order also ends that ticket, in its transaction.
+    """
     line = _line(item, request.quantity)
     order = new_order(
         OrderRequest(
@@ -150,8 +158,9 @@ def draft_flash_order(request: FlashOrderRequest, sale: Sale, *, now: datetime) 
             first_index={request.sku: 0},
             event_headers=request_headers(),
         ),
-        claim=SaleClaim(order.id, user_id, sale.id, request.sku, request.quantity),
+        claim=SaleClaim(order.id, request.key.user_id, request.sale_id, request.sku, request.quantity),
         limit=item.per_user_limit,
+        ticket=ticket,
     )
 
 
@@ -165,7 +174,7 @@ def commit_flash_orders(alias: str, drafts: Sequence[FlashDraft], *, now: dateti
     complete: list[FlashDraft] = []
     for draft, addressed in zip(new, with_addresses(alias, [each.order for each in new]) if new else (), strict=True):
         if isinstance(addressed, OrderDraft):
-            complete.append(FlashDraft(addressed, draft.claim, draft.limit))
+            complete.append(replace(draft, order=addressed))
         else:
             outcomes[draft.claim.order_id] = addressed
     if complete:
@@ -258,6 +267,7 @@ class _Batch:
                         now=self._now,
                     )
                     insert_orders(self._alias, [draft.order for draft in winners], now=self._now)
+                    _end_tickets(self._alias, winners, now=self._now)
                 commit_began = True
         except BaseException as error:
             if commit_began:
@@ -325,7 +335,7 @@ def _place_alone(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
         raise SaleNotFound("There is no such sale.")
     with _turns.turn((request.key.user_id, request.sale_id), wait_s=settings.ORDER_REPEAT_WAIT_S):
         try:
-            draft = draft_flash_order(request, sale, now=now)
+            item = check_flash_request(request, sale, now=now)
         except SaleNotStarted:
             raise  # nobody has bought in it
         except DomainError:
@@ -333,6 +343,7 @@ def _place_alone(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
             if answer is None:
                 raise
             return _first_answer(answer)
+        draft = draft_flash_order(request, item)
         try:
             return _placed(_commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now))
         except KeyTaken:
@@ -349,13 +360,13 @@ def _placed(outcome: Outcome) -> PlacedOrder:
 
 def _commit_with_others(alias: str, draft: FlashDraft, *, waited_s: float, now: datetime) -> Outcome:
     """Have the draft committed in a batch with those that wait for the same shard, or alone where batches are off."""
-    withdraw_after_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
-    if withdraw_after_s <= 0:
+    begin_within_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
+    if begin_within_s <= 0:
         raise Overloaded("The request has waited too long. Nothing was taken.")
     if settings.ORDER_COMMIT_BATCH <= 1:
         return commit_flash_orders(alias, [draft], now=now)[0]
     return _lane(alias).submit(
-        draft, withdraw_after_s=withdraw_after_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S
+        draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S
     )
 
 
@@ -365,7 +376,7 @@ def _lane(alias: str) -> Lane[FlashDraft, Outcome]:
         return commit_flash_orders(alias, drafts, now=timezone.now())
 
     return Lane(
-        f"flash-{alias}", commit, capacity=settings.ORDER_COMMIT_CAPACITY, max_batch=settings.ORDER_COMMIT_BATCH
+        f"flash-{alias}", commit, capacity=settings.ORDER_COMMIT_CAPACITY, max_batch=settings.ORDER_COMMIT_BATCH, linger_s=settings.ORDER_COMMIT_LINGER_S
     )
 
 
@@ -391,6 +402,13 @@ def _check_limits(drafts: Sequence[FlashDraft], *, now: datetime) -> None:
     for user_id in sorted(added, key=lambda user_id: (slot_of_user(user_id), user_id)):
         lock_customer(place_of_user(user_id), user_id)
         check_open_unpaid_orders(user_id=user_id, added=added[user_id], now=now)
+
+
+def _end_tickets(alias: str, drafts: Sequence[FlashDraft], *, now: datetime) -> None:
+    """End the tickets of orders that came through the queue; raises IntegrityError (1062) when one has been refused."""
+    ends = [TicketEnd(draft.ticket, draft.claim.order_id, "") for draft in drafts if draft.ticket is not None]
+    if ends:
+        promotions.end_tickets(alias, ends, now=now)
 
 
 def _line(item: SaleItem, quantity: int) -> OrderLineView:

@@ -6,7 +6,7 @@ repeats whatever a killed command or a database that was away has left undone.
 
 import logging
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from apps.inventory.errors import StockMismatch, UnknownSku
 from apps.orders.domain import round_money
 from apps.orders.errors import OrderNotCancellable
 from apps.orders.services.cancellation import cancel_order_as_staff
+from apps.orders.services.flash_queue import is_waiting
 from apps.orders.services.flash_transfers import allot_from_stock, complete_all, open_transfers_of
 from apps.orders.types import SweepReport
 from apps.promotions import services as promotions
@@ -139,7 +140,7 @@ def wind_up(sale_id: int, *, now: datetime) -> bool:
         if sale.state == SaleState.CANCELLED and not _cancel_orders(sale, now=now):
             return False
         complete_all(list(open_transfers_of(items)), now=now)
-        if any(True for _ in open_transfers_of(items)):
+        if any(True for _ in open_transfers_of(items)) or (now < _tickets_end_at(sale) and is_waiting(sale)):
             return False
         promotions.mark_closed(sale, now=now)
     except (DatabaseError, DomainError, SaleChanged, StockMismatch, TransferMismatch):
@@ -153,7 +154,9 @@ def sweep_sales(*, now: datetime) -> SweepReport:
     counts: Counter[str] = Counter()
     for sale in live_sales():
         try:
-            if sale.state == SaleState.CANCELLED or now >= sale.ends_at:
+            if sale.state != SaleState.CANCELLED and sale.ends_at <= now < _queue_ends_at(sale) and is_waiting(sale):
+                counts["draining"] += 1
+            elif sale.state == SaleState.CANCELLED or now >= sale.ends_at:
                 counts["closed" if wind_up(sale.id, now=now) else "closing"] += 1
             elif sale.state == SaleState.SCHEDULED and now >= sale.starts_at:
                 begin_if_due(sale, now=now)
@@ -161,6 +164,15 @@ def sweep_sales(*, now: datetime) -> SweepReport:
         except SaleChanged:
             counts["changed"] += 1
     return SweepReport(dict(counts))
+
+
+def _queue_ends_at(sale: Sale) -> datetime:
+    """Return until when a sale whose time is over still serves those who were queued in time."""
+    return sale.ends_at + timedelta(seconds=settings.FLASH_QUEUE_GRACE_S)
+
+
+def _tickets_end_at(sale: Sale) -> datetime:
+    return sale.ends_at + timedelta(seconds=settings.FLASH_TICKET_END_S)
 
 
 def _cancel_orders(sale: Sale, *, now: datetime) -> bool:

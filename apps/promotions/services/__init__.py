@@ -2,11 +2,22 @@
 
 from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
+from apps.promotions.services.queue import SaleQueue
 from apps.promotions.services.sales import change_sale, create_sale, mark_closed, move_sale, shorten_sale
+from apps.promotions.services.tickets import (
+    end_each,
+    end_tickets,
+    give_up_at,
+    purge_tickets,
+    read_ticket,
+    ticket_ends,
+    ticket_text,
+)
 from apps.promotions.services.tokens import check_open, check_purchase_token, issue_purchase_token
 from apps.promotions.services.transfers import mark_done, record_debit, record_receipt
 
 __all__ = [
+    "SaleQueue",
     "begin_settling",
     "change_sale",
     "check_open",
@@ -14,17 +25,24 @@ __all__ = [
     "close_allotments",
     "create_sale",
     "debit_allotment",
+    "end_each",
+    "end_tickets",
     "finish_settling",
     "give_back",
+    "give_up_at",
     "issue_purchase_token",
     "mark_closed",
     "mark_done",
     "move_sale",
+    "purge_tickets",
+    "read_ticket",
     "receive",
     "record_debit",
     "record_receipt",
     "share_out",
     "shorten_sale",
     "take",
+    "ticket_ends",
+    "ticket_text",
     "would_have",
 ]

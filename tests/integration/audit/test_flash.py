@@ -16,7 +16,7 @@ from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.flash_sales import end_sale
 from apps.orders.services.stock import sync_stock_of
 from apps.promotions import services as promotions
-from apps.promotions.types import Sale
+from apps.promotions.types import Sale, Ticket, TicketEnd
 from infra.sharding.ids import slot_of
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_order
@@ -233,6 +233,22 @@ def test_a_lost_deduction_is_found(subject: Subject) -> None:
     subject.run("DELETE FROM inventory_reservation WHERE slot = {slot} AND order_id = {id}", "inventory")
     [finding] = subject.findings(reservations.reservations_agree_with_orders, "all")
     assert "nothing is reserved or deducted" in finding.detail
+
+
+def test_a_ticket_without_its_order_is_found(subject: Subject) -> None:
+    ticket = Ticket(subject.sale.id, subject.buyer.user_id, b"\1" * 32, 0)
+    promotions.end_each(subject.alias, [TicketEnd(ticket, subject.order_id, "")], now=timezone.now())
+    assert subject.findings(flash.tickets_agree_with_orders) == []
+    subject.run("DELETE FROM promotions_claim WHERE slot = {slot} AND order_id = {id}")
+    assert len(subject.findings(flash.tickets_agree_with_orders)) == 1
+
+
+def test_a_ticket_that_ended_as_nothing_is_found(subject: Subject) -> None:
+    ticket = Ticket(subject.sale.id, subject.buyer.user_id, b"\1" * 32, 0)
+    promotions.end_each(subject.alias, [TicketEnd(ticket, None, "sold_out")], now=timezone.now())
+    assert subject.findings(flash.tickets_agree_with_orders) == []
+    subject.run("UPDATE promotions_ticket SET code = '' WHERE user_id = {user}")
+    assert len(subject.findings(flash.tickets_agree_with_orders)) == 1
 
 
 # -- what is not damage -----------------------------------------------------------------------------------------------

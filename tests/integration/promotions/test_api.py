@@ -12,8 +12,10 @@ from django.utils import timezone
 
 from apps.orders.api.serializers import OrderSerializer
 from apps.orders.services import flash_placement
+from apps.orders.services.flash_queue import drain_queues
 from apps.orders.services.flash_sales import end_sale, pause_sale
 from apps.promotions.api.serializers import FlashSaleItemSerializer, FlashSaleSerializer
+from apps.promotions.domain import SaleMode
 from apps.promotions.selectors import forget_cached, get_sale
 from apps.users.services import make_bench_shoppers
 from tests.factories.inventory import counters
@@ -201,6 +203,37 @@ def test_a_token_opens_the_sale_that_asks_for_one(shop):
     token = entry.json()["purchase_token"]
     assert problem(other.buy(sale, token=token))[:2] == (403, "purchase_token_invalid")
     assert shop.buy(sale, token=token).status_code == 201
+
+
+def test_a_sale_that_queues_answers_with_a_ticket_that_can_be_asked(shop, public):
+    sale = make_sale(mode=SaleMode.QUEUED)
+
+    first = shop.buy(sale, key="k-1")
+    again = shop.buy(sale, key="k-1")
+
+    assert (first.status_code, first.json()["position"]) == (202, 1)
+    assert set(first.json()) == {"ticket", "position"}
+    assert "Idempotency-Replayed" not in first
+    assert (again.status_code, again.json(), again["Idempotency-Replayed"]) == (202, first.json(), "true")
+    assert problem(shop.buy(sale, key="k-1", address_id="5"))[:2] == (409, "idempotency_key_reused")
+    path = f"/flash-sales/tickets/{first.json()['ticket']}"
+    assert shop.get(path).json() == {"status": "waiting", "position": 1}
+    drain_queues()
+    ended = shop.get(path).json()
+    assert set(ended) == {"status", "order_id"}
+    assert shop.get(f"/orders/{ended['order_id']}").json()["status"] == "pending_payment"
+    assert shop.buy(sale, key="k-1").json()["ticket"] == first.json()["ticket"]
+    shop.buy(sale, key="k-2")
+    drain_queues()
+    refused = shop.buy(sale, key="k-2").json()["ticket"]
+    assert shop.get(f"/flash-sales/tickets/{refused}").json() == {
+        "status": "refused",
+        "code": "purchase_limit_reached",
+    }
+    [other] = [Shop(shopper) for shopper in make_bench_shoppers(1)]
+    assert problem(other.get(path))[:2] == (404, "not_found")
+    assert problem(shop.get("/flash-sales/tickets/x"))[:2] == (404, "not_found")
+    assert problem(public.get(f"/api/v1{path}"))[:2] == (401, "not_authenticated")
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_a_sale_that_asks_for_a_token_takes_only_its_own_buyers():
         with pytest.raises(PurchaseTokenInvalid):
             buy(sale, buyer, token=wrong)
     with pytest.raises(PurchaseTokenInvalid):
-        flash_placement.draft_flash_order(
+        flash_placement.check_flash_request(
             flash_request(sale, buyer, token=token),
             extend_sale(sale.id, ends_at=late + timedelta(1), now=now),
             now=late,
