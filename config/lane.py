@@ -7,7 +7,9 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 from apps.catalog.api import reads
+from apps.orders.api.buying import buy
 from apps.orders.api.placing import place
+from apps.promotions.api import reads as flash_reads
 from infra.http.lane import LaneRoutes
 
 
@@ -17,6 +19,9 @@ def make_fast_lane() -> LaneRoutes:
     lane.add(["POST"], "/api/v1/orders", place, route="api/v1/orders")
     lane.add(["GET", "HEAD"], "/api/v1/products", reads.products, route="api/v1/products")
     lane.add(["GET", "HEAD"], "/api/v1/products/*", reads.product, route="api/v1/products/<str:product_id>")
+    lane.add(["GET", "HEAD"], "/api/v1/flash-sales", flash_reads.sales, route="api/v1/flash-sales")
+    lane.add(["GET", "HEAD"], "/api/v1/flash-sales/*", flash_reads.sale, route="api/v1/flash-sales/<str:sale_id>")
+    lane.add(["POST"], "/api/v1/flash-sales/*/orders", buy, route="api/v1/flash-sales/<str:sale_id>/orders")
     return lane
 
 

@@ -33,25 +33,27 @@ class LaneRoutes:
 
     def __init__(self, *, declines_header: bytes | None = None) -> None:
         self._declines_header = declines_header
-        self._exact: dict[tuple[str, str], Endpoint] = {}
-        self._below: dict[tuple[str, str], Endpoint] = {}
+        # By method, path before the variable segment and path after it; whole paths have neither segment nor rest.
+        self._endpoints: dict[tuple[str, str, str | None], Endpoint] = {}
 
     def add(self, methods: Sequence[str], path: str, endpoint: HotEndpoint, *, route: str) -> None:
-        """Serve a path, or below a path that ends in `/*` any one last segment; `route` is Django's name for it."""
+        """Serve a path, in which `*` stands for one of the last two segments; `route` is Django's name for it."""
+        before, star, after = path.partition("*")
         for method in methods:
             served = _Served(method, route, endpoint, self._declines_header)
-            if path.endswith("/*"):
-                self._below[method, path[:-2]] = served
-            else:
-                self._exact[method, path] = served
+            self._endpoints[method, before, after if star else None] = served
 
     def match(self, method: str, path: str) -> Endpoint | None:
         """Return what serves the path, or None where Django does."""
-        found = self._exact.get((method, path))
-        if found is None:
-            parent, _, last = path.rpartition("/")
-            found = self._below.get((method, parent)) if last else None
-        return found
+        found = self._endpoints.get((method, path, None))
+        if found is not None:
+            return found
+        parent, _, last = path.rpartition("/")
+        found = self._endpoints.get((method, parent + "/", "")) if last else None
+        if found is not None:
+            return found
+        grandparent, _, middle = parent.rpartition("/")
+        return self._endpoints.get((method, grandparent + "/", "/" + last)) if middle else None
 
 
 class _Served:

@@ -10,6 +10,8 @@ from infra.idempotency.types import RequestKey
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
+REPLAYED: Final = (REPLAYED_HEADER.encode("ascii"), b"true")
+"""The header of an answer that was given before, for the fast lane."""
 _DIGEST_BYTES: Final = 32
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")

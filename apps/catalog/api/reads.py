@@ -5,15 +5,14 @@ Answered from bytes that the worker keeps, tagged by their content.
 
 from django.conf import settings
 from django.http import QueryDict
-from django.utils.http import parse_etags
 
 from apps.catalog import selectors
 from apps.catalog.api.serializers import ProductQuery
 from apps.catalog.types import CachedBody, ProductFilter
+from infra.api.conditional import conditional_answer
 from infra.api.pagination import DEFAULT_LIMIT, CursorCodec
 from infra.api.views import parse_id
 from infra.errors import NotFound
-from infra.http.lane import text_header
 from infra.http.messages import LaneRequest, LaneResponse
 
 
@@ -45,20 +44,4 @@ def product(request: LaneRequest) -> LaneResponse:
 
 
 def _answer(request: LaneRequest, cached: CachedBody) -> LaneResponse:
-    """Answer 304 when the client has this very content, else send it."""
-    headers = [
-        (b"ETag", cached.etag.encode("ascii")),
-        (b"Cache-Control", b"public, max-age=%d" % settings.CATALOG_MAX_AGE_S),
-    ]
-    known = text_header(request, b"if-none-match")
-    if known is not None and _matches(known, cached.etag):
-        return LaneResponse(304, headers, b"")
-    headers.append((b"Content-Type", b"application/json"))
-    return LaneResponse(200, headers, cached.body)
-
-
-def _matches(known: str, etag: str) -> bool:
-    """Compare weakly, as RFC 9110 has it for If-None-Match."""
-    if known == etag or known.strip() == "*":
-        return True
-    return etag.removeprefix("W/") in (tag.removeprefix("W/") for tag in parse_etags(known))
+    return conditional_answer(request, body=cached.body, etag=cached.etag, max_age_s=settings.CATALOG_MAX_AGE_S)

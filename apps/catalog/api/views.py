@@ -1,14 +1,6 @@
 """Categories and products in Django's URLs, and what the schema says of them; reads.py answers."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
-
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.permissions import AllowAny
-from rest_framework.request import Request
-from rest_framework.response import Response
 
 from apps.catalog.api import reads
 from apps.catalog.api.serializers import (
@@ -17,9 +9,7 @@ from apps.catalog.api.serializers import (
     ProductQuery,
     ProductSerializer,
 )
-from infra.api.views import ApiView
-from infra.http.lane import answer_through_django
-from infra.http.messages import LaneRequest, LaneResponse
+from infra.api.lane_views import LaneReadView
 
 _NOT_MODIFIED = OpenApiResponse(description="The entity tag sent in `If-None-Match` is still that of the answer.")
 _TAG_HEADERS = [
@@ -28,31 +18,13 @@ _TAG_HEADERS = [
 ]
 
 
-class CatalogView(ApiView):
-    """A public read, answered by an endpoint of the fast lane; DRF answers all other methods."""
-
-    authentication_classes = []
-    permission_classes = [AllowAny]
-    endpoint: ClassVar[Callable[[LaneRequest], LaneResponse]]
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer reads at once; errors are rendered by the problem middleware."""
-        if request.method in ("GET", "HEAD"):
-            return answer_through_django(type(self).endpoint, request)
-        return super().dispatch(request, *args, **kwargs)
-
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Stand for the endpoint in the schema and among the allowed methods."""
-        raise AssertionError("dispatch() answers GET")
-
-
 @extend_schema(
     operation_id="categories_list",
     summary="List all categories",
     responses={200: CategoryListSerializer, 304: _NOT_MODIFIED},
     parameters=_TAG_HEADERS,
 )
-class CategoryList(CatalogView):
+class CategoryList(LaneReadView):
     """GET /categories."""
 
     endpoint = reads.categories
@@ -64,7 +36,7 @@ class CategoryList(CatalogView):
     responses={200: ProductListSerializer, 304: _NOT_MODIFIED},
     parameters=[ProductQuery, *_TAG_HEADERS],
 )
-class ProductList(CatalogView):
+class ProductList(LaneReadView):
     """GET /products."""
 
     endpoint = reads.products
@@ -76,7 +48,7 @@ class ProductList(CatalogView):
     responses={200: ProductSerializer, 304: _NOT_MODIFIED},
     parameters=[OpenApiParameter("product_id", str, OpenApiParameter.PATH), *_TAG_HEADERS],
 )
-class ProductDetail(CatalogView):
+class ProductDetail(LaneReadView):
     """GET /products/{product_id}."""
 
     endpoint = reads.product

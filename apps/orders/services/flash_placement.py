@@ -10,7 +10,6 @@ is told when that finds nothing. Whoever is refused is first looked up by the ke
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,10 +24,9 @@ from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from apps.orders.domain import line_total, round_money, totals_of
-from apps.orders.selectors import get_placed_order
 from apps.orders.services.drafting import OrderDraft, new_order, with_addresses
 from apps.orders.services.flash_transfers import Drawn, draw
-from apps.orders.services.limits import check_open_unpaid_orders
+from apps.orders.services.placement import answer_of_earlier_attempt, check_limits, first_answer
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import FlashOrderRequest, OrderLineView, OrderRequest, OrderView, PlacedOrder
 from apps.promotions import services as promotions
@@ -43,19 +41,17 @@ from apps.promotions.errors import (
 )
 from apps.promotions.selectors import bought_by, find_sale
 from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem, Ticket, TicketEnd
-from apps.users.services import lock_customer
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded, ValidationFailed
 from infra.groupcommit.lane import Lane
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
 from infra.idempotency.inflight import InFlight
 from infra.idempotency.services import find_answer, find_answers
-from infra.idempotency.types import RequestKey, StoredAnswer
+from infra.idempotency.types import StoredAnswer
 from infra.mysql.retry import with_deadlock_retry
 from infra.outbox.services import request_headers
 from infra.sharding.errors import SlotClosed, StaleMap
 from infra.sharding.ids import slot_of
-from infra.sharding.places import Place, place_of_user, shard_atomic
-from infra.sharding.slots import slot_of_user
+from infra.sharding.places import place_of_user, shard_atomic
 
 Outcome = OrderView | StoredAnswer | DomainError | KeyTaken | DatabaseError
 
@@ -252,7 +248,7 @@ class _Batch:
         allotments: dict[ItemKey, Allotment] = {}
         try:
             with shard_atomic(self._alias, {slot_of(draft.claim.order_id) for draft in drafts}):
-                _check_limits(drafts, now=self._now)
+                check_limits([draft.order for draft in drafts], now=self._now)
                 winners = list(drafts)
                 if serves_in_order:
                     served, allotments = promotions.share_out(self._alias, [draft.claim for draft in drafts])
@@ -342,19 +338,19 @@ def _place_alone(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
             answer = find_answer(place, request.key)
             if answer is None:
                 raise
-            return _first_answer(answer)
+            return first_answer(answer)
         draft = draft_flash_order(request, item)
         try:
             return _placed(_commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now))
         except KeyTaken:
-            return _answer_of_earlier_attempt(place, request.key)
+            return answer_of_earlier_attempt(place, request.key)
 
 
 def _placed(outcome: Outcome) -> PlacedOrder:
     if isinstance(outcome, OrderView):
         return PlacedOrder(order=outcome, replayed=False)
     if isinstance(outcome, StoredAnswer):
-        return _first_answer(outcome)
+        return first_answer(outcome)
     raise outcome
 
 
@@ -365,9 +361,7 @@ def _commit_with_others(alias: str, draft: FlashDraft, *, waited_s: float, now: 
         raise Overloaded("The request has waited too long. Nothing was taken.")
     if settings.ORDER_COMMIT_BATCH <= 1:
         return commit_flash_orders(alias, [draft], now=now)[0]
-    return _lane(alias).submit(
-        draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S
-    )
+    return _lane(alias).submit(draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S)
 
 
 @cache
@@ -376,32 +370,17 @@ def _lane(alias: str) -> Lane[FlashDraft, Outcome]:
         return commit_flash_orders(alias, drafts, now=timezone.now())
 
     return Lane(
-        f"flash-{alias}", commit, capacity=settings.ORDER_COMMIT_CAPACITY, max_batch=settings.ORDER_COMMIT_BATCH, linger_s=settings.ORDER_COMMIT_LINGER_S
+        f"flash-{alias}",
+        commit,
+        capacity=settings.ORDER_COMMIT_CAPACITY,
+        max_batch=settings.ORDER_COMMIT_BATCH,
+        linger_s=settings.ORDER_COMMIT_LINGER_S,
     )
 
 
 def _answers(alias: str, drafts: Sequence[FlashDraft]) -> dict[int, StoredAnswer | IdempotencyKeyReused]:
     found = find_answers(alias, [draft.order.key for draft in drafts])
     return {draft.claim.order_id: found[draft.order.key] for draft in drafts if draft.order.key in found}
-
-
-def _answer_of_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder:
-    answer = find_answer(place, key)
-    if answer is None:
-        raise RequestInProgress("An earlier attempt has just ended. Repeat the request.")
-    return _first_answer(answer)
-
-
-def _first_answer(answer: StoredAnswer) -> PlacedOrder:
-    return PlacedOrder(order=get_placed_order(order_id=int(answer.resource_id)), replayed=True)
-
-
-def _check_limits(drafts: Sequence[FlashDraft], *, now: datetime) -> None:
-    """Check the limit of open unpaid orders under the customers' locks, which batches take in one order."""
-    added = Counter(draft.claim.user_id for draft in drafts if not draft.order.exempt)
-    for user_id in sorted(added, key=lambda user_id: (slot_of_user(user_id), user_id)):
-        lock_customer(place_of_user(user_id), user_id)
-        check_open_unpaid_orders(user_id=user_id, added=added[user_id], now=now)
 
 
 def _end_tickets(alias: str, drafts: Sequence[FlashDraft], *, now: datetime) -> None:

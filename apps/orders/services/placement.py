@@ -78,10 +78,10 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
         if isinstance(outcome, OrderView):
             return PlacedOrder(order=outcome, replayed=False)
         if isinstance(outcome, StoredAnswer):
-            return _first_answer(outcome)
+            return first_answer(outcome)
         raise outcome
     except KeyTaken:
-        return _answer_of_earlier_attempt(place, request.key)
+        return answer_of_earlier_attempt(place, request.key)
     except DomainError as refusal:
         if refusal.status >= 500 or isinstance(refusal, IdempotencyKeyReused):
             raise
@@ -153,7 +153,7 @@ def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | No
         holds = find_hold(user_id=key.user_id, request_digest=key.digest)
         answer = find_answer(place, key)
         if answer is not None:
-            return _first_answer(answer)
+            return first_answer(answer)
         if not any(hold.state == "held" for hold in holds):
             return None
         if time.monotonic() >= give_up_at:
@@ -162,14 +162,16 @@ def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | No
         time.sleep(_POLL_S)
 
 
-def _answer_of_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder:
+def answer_of_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder:
+    """Return the order of the attempt that has taken the key; raises RequestInProgress where it is gone again."""
     answer = find_answer(place, key)
     if answer is None:
         raise RequestInProgress("An earlier attempt has just ended. Repeat the request.")
-    return _first_answer(answer)
+    return first_answer(answer)
 
 
-def _first_answer(answer: StoredAnswer) -> PlacedOrder:
+def first_answer(answer: StoredAnswer) -> PlacedOrder:
+    """Return the order as it was placed under a key."""
     return PlacedOrder(order=get_placed_order(order_id=int(answer.resource_id)), replayed=True)
 
 
@@ -227,7 +229,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     commit_began = False
     try:
         with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
-            _check_limits(held, now=now)
+            check_limits(held, now=now)
             insert_orders(alias, held, now=now)
             commit_began = True
     except BaseException as error:
@@ -239,7 +241,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     remember_noted_months(held)
 
 
-def _check_limits(held: Sequence[OrderDraft], *, now: datetime) -> None:
+def check_limits(held: Sequence[OrderDraft], *, now: datetime) -> None:
     """Check the limit of open unpaid orders under the customers' locks, which batches take in one order.
 
     Raises LimitReached when a customer's drafts are too many together.

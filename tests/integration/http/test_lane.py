@@ -12,6 +12,7 @@ from config.lane import make_fast_lane
 from infra.http.messages import LaneRequest
 from infra.observability.metrics import REQUESTS
 from tests.factories.orders import make_sku
+from tests.factories.promotions import make_sale
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -169,6 +170,36 @@ def test_reads_are_answered_alike(lane):
     del headers
 
 
+def test_flash_sales_are_shown_and_sold_alike(lane, shopper):
+    sale = make_sale(quota=20, per_user_limit=20)
+    [sku] = sale.items
+    for path in ("/api/v1/flash-sales", f"/api/v1/flash-sales/{sale.id}"):
+        tag = without_clock(lane, "GET", path)[1]["etag"]
+        assert assert_same(lane, "GET", path, headers={"If-None-Match": tag})[0] == 304
+    assert assert_same(lane, "GET", "/api/v1/flash-sales/1")[0] == 404
+
+    path = f"/api/v1/flash-sales/{sale.id}/orders"
+    wanted = {"sku": sku, "quantity": 1, "address_id": str(shopper.address_id)}
+    statuses = []
+    for changes in ({}, {"quantity": 0}, {"x": 1}, {"sku": "none"}, {"address_id": "1"}):
+        body = json.dumps(wanted | changes).encode()
+        ours = through_lane(lane, "POST", path, body=body, headers=order_headers(shopper))
+        theirs = through_django("POST", path, body=body, headers=order_headers(shopper))
+        assert comparable(ours) == comparable(theirs)
+        statuses.append(ours[0])
+    assert statuses == [201, 400, 400, 400, 400]
+    assert assert_same(lane, "POST", path, body=b"{}", headers={})[0] == 401
+
+
+def without_clock(lane, method, path):
+    """Compare what differs by the server's clock only."""
+    ours, theirs = through_lane(lane, method, path), through_django(method, path)
+    assert ours[0] == theirs[0] == 200
+    assert ours[1]["etag"] == theirs[1]["etag"]
+    assert json.loads(ours[2]).keys() == json.loads(theirs[2]).keys()
+    return ours
+
+
 def test_request_ids_are_taken_over_or_made(lane):
     for given in ("a-request-id_1", "short", "x" * 65, "späß-latin"):
         request = {"headers": {"X-Request-Id": given}}
@@ -197,6 +228,9 @@ def test_both_ways_are_counted_under_one_route(lane):
         ("GET", "/api/v1/products/1/x"),
         ("POST", "/api/v1/orders/"),
         ("GET", "/healthz/live"),
+        ("GET", "/api/v1/flash-sales/1/orders"),
+        ("POST", "/api/v1/flash-sales//orders"),
+        ("POST", "/api/v1/flash-sales/1/entry"),
     ],
 )
 def test_everything_else_is_left_to_django(lane, method, path):
