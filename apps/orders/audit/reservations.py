@@ -83,10 +83,21 @@ def reservations_agree_with_orders(_: str, now: datetime) -> Iterator[Finding]:
     floor = first_id_at(now - timedelta(days=settings.INVENTORY_SETTLED_RETENTION_DAYS - 1))
     ordered, reserved = _sums_of_orders(floor), _sums_of_reservations(floor)
     slots = sorted({slot for slot, held in ordered.keys() | reserved.keys() if _differ(ordered, reserved, slot, held)})
-    for slot in slots[:MAX_SLOTS_READ]:
-        yield from _compare_slot(slot, floor)
+    found = [finding for slot in slots[:MAX_SLOTS_READ] for finding in _compare_slot(slot, floor)]
+    yield from found
     if len(slots) > MAX_SLOTS_READ:
-        yield Finding("reservations", "all", "further slots", f"{len(slots) - MAX_SLOTS_READ} more differ")
+        # A wave of expiries is under way in all slots alike: the rest is excused as long as all that was read is.
+        excused = all(finding.since is not None for finding in found)
+        yield Finding(
+            "reservations",
+            "all",
+            "further slots",
+            f"{len(slots) - MAX_SLOTS_READ} more differ",
+            since=min((finding.since for finding in found if finding.since is not None), default=now)
+            if excused
+            else None,
+            bound_s=CLOSED_STOCK_BOUND_S,
+        )
 
 
 def _differ(ordered: Sums, reserved: Sums, slot: int, held: bool) -> bool:

@@ -232,6 +232,30 @@ def test_an_open_order_whose_units_are_not_held_is_found(subject: Subject, state
     assert "nothing is reserved" in finding.detail
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_slots_that_were_not_read_are_excused_only_as_those_that_were(
+    monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    # given two orders in different slots whose units have yet to come back, of which one slot is read
+    sku = make_sku(10)
+    by_slot = {}
+    while len(by_slot) < 2:
+        order = placed_order(make_buyer(), [(sku, 1)])
+        by_slot[slot_of(order.id)] = order
+        cancel_order(user_id=order.user_id, order_id=order.id, reason="", now=timezone.now())
+    monkeypatch.setattr(reservations, "MAX_SLOTS_READ", 1)
+    if is_damaged:
+        orders_read = [order.id for slot, order in by_slot.items() if slot == min(by_slot)]
+        Reservation.objects.filter(order_id__in=orders_read).update(quantity=7)
+        Order.objects.for_order(orders_read[0]).filter(id=orders_read[0]).update(status="paid")
+
+    findings = list(reservations.reservations_agree_with_orders("all", timezone.now()))
+
+    [further] = [each for each in findings if each.subject == "further slots"]
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    assert further.is_in_flight(now=timezone.now(), recovering_since=long_ago) != is_damaged
+
+
 def test_orders_of_every_state_pass_the_audit(subject: Subject) -> None:
     """A cancelled order whose stock came back, and one whose stock has yet to."""
     cancel_order(user_id=subject.user_id, order_id=subject.order_id, reason="", now=timezone.now())
