@@ -115,10 +115,11 @@ def exchange(port: int, *pieces: bytes, method: str = "GET", timeout: float = 5)
 
 @dataclass
 class Gunicorn:
-    """A running gunicorn: its master, its port, its log."""
+    """A running gunicorn: its master, its two ports, its log."""
 
     process: subprocess.Popen[bytes]
     port: int
+    other_port: int
     log_path: Path
 
     def log(self) -> str:
@@ -133,6 +134,19 @@ class Gunicorn:
         while text not in self.log():
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{self.log()}"
             time.sleep(0.05)
+
+    def wait_until_it_serves(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with Client(self.port) as client:
+                    client.send(b"GET /204 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    if (answer := client.answer()) is not None and answer.status == 204:
+                        return
+            except OSError:
+                time.sleep(0.05)
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
 
 
 def free_port() -> int:
@@ -150,22 +164,33 @@ def gunicorn(
     site: str = SITE,
 ) -> Iterator[Gunicorn]:
     """Run gunicorn with one worker; `bounds` are set on the lean worker, which has no settings for them."""
-    port = free_port()
+    port, other_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log_path, config = folder / "gunicorn.log", folder / "gunicorn.conf.py"
     lines = [f"    worker.{name} = {value}" for name, value in (bounds or {}).items()] or ["    pass"]
     config.write_text("\n".join(["def post_fork(server, worker):", *lines, ""]))
     command = [sys.executable, "-m", "gunicorn", "-c", str(config), "-k", worker, "-w", "1", "-b", f"127.0.0.1:{port}"]
-    command += ["--log-level", "info", "--keep-alive", "20", "--worker-connections", "12000", "--backlog", "2048"]
+    command += [
+        "-b",
+        f"127.0.0.1:{other_port}",
+        "--log-level",
+        "info",
+        "--keep-alive",
+        "20",
+        "--worker-connections",
+        "12000",
+        "--backlog",
+        "2048",
+    ]
     command += ["--no-control-socket", "--graceful-timeout", "12", "--limit-request-line", "8190"]
     command += ["--access-logfile", "-", *options, site]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=subprocess.STDOUT
         )
-    server = Gunicorn(process, port, log_path)
+    server = Gunicorn(process, port, other_port, log_path)
     try:
-        _wait_until_it_serves(server)
+        server.wait_until_it_serves()
         yield server
     finally:
         if process.poll() is None:
@@ -176,17 +201,3 @@ def gunicorn(
             process.kill()
             process.wait()
             raise
-
-
-def _wait_until_it_serves(server: Gunicorn) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with Client(server.port) as client:
-                client.send(b"GET /204 HTTP/1.1\r\nHost: test\r\n\r\n")
-                if (answer := client.answer()) is not None and answer.status == 204:
-                    return
-        except OSError:
-            time.sleep(0.05)
-        assert server.process.poll() is None, server.log()
-        assert time.monotonic() < deadline, server.log()

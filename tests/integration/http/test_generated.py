@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from tests.integration.http.clients import Answer, Client
 
-_SETTINGS = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=False
-)
+_SETTINGS = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _CHUNKED_KEYS = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _TOKEN = st.text(
     "!#$%&'*+.^`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-", min_size=1, max_size=12

@@ -1,4 +1,4 @@
-"""A real gunicorn with gevent workers over the backend: what the clients of one worker see."""
+"""A real gunicorn with lean workers over the backend: what the clients of one worker see."""
 
 import http.client
 import json
@@ -23,13 +23,23 @@ IDLE_CLIENTS = 2000
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., int]]:
-    """Start gunicorn with one gevent worker over the tiny site; returns its port."""
+    """Start gunicorn with one lean worker over the tiny site; returns its port."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(**databases: Any) -> int:
         port = free_port()
         databases.setdefault("default", next(iter(databases.values())))
-        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "--worker-connections", "4000"]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-k",
+            "infra.http.worker.LeanWorker",
+            "-w",
+            "1",
+            "--worker-connections",
+            "4000",
+        ]
         command += ["--keep-alive", "60", "--backlog", "2048", "--log-level", "warning", "-b", f"127.0.0.1:{port}"]
         environment = {**os.environ, "FLOODGATE_TEST_DATABASES": json.dumps(databases), "PYTHONPATH": str(ROOT)}
         processes.append(subprocess.Popen([*command, "tests.integration.mysql.wsgi"], cwd=ROOT, env=environment))

@@ -1,0 +1,181 @@
+"""A worker's end and replacement: nothing that a client sent is lost."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.http.clients import LEAN, Answer, Client, Gunicorn, exchange, gunicorn
+
+PROCESS = b"GET /process HTTP/1.1\r\nHost: test\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.fixture
+def own(tmp_path) -> Iterator[Gunicorn]:
+    """A lean worker of the test's own, to be ended."""
+    with gunicorn(tmp_path, LEAN) as server:
+        yield server
+
+
+def _answer(client: Client, request: bytes = PROCESS) -> Answer:
+    client.send(request)
+    answer = client.answer()
+    assert answer is not None
+    return answer
+
+
+def _wait_for_end(process_id: int, seconds: float) -> None:
+    began = time.monotonic()
+    while Path(f"/proc/{process_id}").exists():
+        assert time.monotonic() - began < seconds, "the process is still there"
+        time.sleep(0.05)
+
+
+def test_a_draining_worker_finishes_what_is_under_way_and_says_close(own):
+    [worker] = own.workers()
+    with Client(own.port) as busy, Client(own.port) as waiting, Client(own.port) as idle:
+        assert _answer(waiting).headers["connection"] == "keep-alive"
+        _answer(idle)
+        busy.send(SLOW)
+        time.sleep(0.3)
+        os.kill(worker, signal.SIGTERM)
+        time.sleep(0.3)
+
+        told = _answer(waiting)
+        finished = busy.answer()
+
+        assert told.body == str(worker).encode()
+        assert told.headers["connection"] == "close"
+        assert waiting.is_closed()
+        assert finished is not None
+        assert (finished.status, finished.headers["connection"]) == (200, "close")
+        assert idle.is_closed()
+    _wait_for_end(worker, seconds=8)
+    assert "graceful timeout" not in own.log()
+    own.wait_until_it_serves()  # gunicorn loses a signal to a worker that boots
+
+
+class _Load:
+    """Clients that keep their connections, think between requests, and leave one when it is told to be closed."""
+
+    def __init__(self, port: int, *, clients: int, think_s: float) -> None:
+        self.lost: list[str] = []
+        self.served: list[bytes] = []
+        self._port, self._think_s = port, think_s
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._use) for _ in range(clients)]
+
+    def __enter__(self) -> "_Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _use(self) -> None:
+        client = Client(self._port)
+        try:
+            while not self._over.is_set():
+                try:
+                    client.send(PROCESS)
+                    answer = client.answer()
+                except OSError as error:
+                    self.lost.append(repr(error))
+                    answer = None
+                else:
+                    if answer is None:
+                        self.lost.append("closed instead of answered")
+                if answer is None or answer.headers["connection"] == "close":
+                    client.__exit__()
+                    client = Client(self._port)
+                if answer is not None:
+                    self.served.append(answer.body)
+                time.sleep(self._think_s)
+        finally:
+            client.__exit__()
+
+
+def _reload_under_load(server: Gunicorn, *, reloads: int) -> _Load:
+    with _Load(server.port, clients=16, think_s=0.1) as load:
+        time.sleep(0.5)
+        for _ in range(reloads):
+            before = server.workers()
+            server.process.send_signal(signal.SIGHUP)
+            for process_id in before:
+                _wait_for_end(process_id, seconds=15)
+        time.sleep(0.5)
+    return load
+
+
+def test_a_reload_under_load_loses_no_request(own):
+    load = _reload_under_load(own, reloads=2)
+
+    assert load.lost == []
+    assert len(set(load.served)) == 3
+    assert len(load.served) > 200
+
+
+def test_without_patience_for_idle_connections_a_reload_loses_requests(tmp_path):
+    """The negative control: connections that think are closed at once, under requests on their way."""
+    with gunicorn(tmp_path, LEAN, bounds={"drain_idle_s": 0}) as server:
+        load = _reload_under_load(server, reloads=1)
+
+    assert load.lost != []
+
+
+def test_a_worker_is_replaced_after_its_most_requests(tmp_path):
+    with gunicorn(tmp_path, LEAN, "--max-requests", "20") as server:
+        [first] = server.workers()
+        with Client(server.port) as client:
+            answers = []
+            while not answers or answers[-1].headers["connection"] != "close":
+                answers.append(_answer(client))
+                assert len(answers) < 30
+        _wait_for_end(first, seconds=8)
+        deadline = time.monotonic() + 10
+        while (answer := exchange(server.port, PROCESS)[0]) is None or answer.body == str(first).encode():
+            assert time.monotonic() < deadline
+
+    assert {answer.body for answer in answers} == {str(first).encode()}
+
+
+def test_more_connections_than_the_worker_takes_wait_for_their_turn(tmp_path):
+    with (
+        gunicorn(tmp_path, LEAN, "--worker-connections", "2") as server,
+        Client(server.port) as first,
+        Client(server.port) as second,
+        Client(server.port) as third,
+    ):
+        _answer(first)
+        _answer(second)
+        third.send(PROCESS)
+        third.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            third.socket.recv(1)
+        third.socket.settimeout(10)
+        second.__exit__()
+        assert third.socket.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_every_listener_is_served(lean):
+    for port in (lean.port, lean.other_port):
+        answer, stays_open = exchange(port, PROCESS)
+        assert answer is not None
+        assert answer.status == 200
+        assert stays_open
+
+
+def test_a_worker_that_cannot_do_what_is_asked_does_not_boot(tmp_path):
+    with (
+        pytest.raises(AssertionError, match="plain HTTP only"),
+        gunicorn(tmp_path, LEAN, "--proxy-protocol", "auto"),
+    ):
+        pass
