@@ -12,7 +12,7 @@ import pytest
 from deploy.local import nginx as configuration
 from deploy.local.processes import is_alive
 from infra.errors import STATUS_BY_CODE, Code
-from tests.integration.edge.conftest import Application, Nginx
+from tests.e2e.front.conftest import Application, Nginx
 from tests.integration.mysql.servers import free_port
 
 pytestmark = pytest.mark.needs("nginx")
