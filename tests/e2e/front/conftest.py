@@ -31,6 +31,7 @@ class Seen:
     method: str
     path: str
     peer: str
+    peer_port: int
     headers: dict[str, str]
 
 
@@ -43,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.seen.append(Seen(self.command, self.path, self.client_address[0], headers))
+        self.server.seen.append(Seen(self.command, self.path, *self.client_address[:2], headers))
         behaviour = self.path.partition("?")[0].rpartition("/")[2]
         if behaviour == "gone":
             self.close_connection = True

@@ -1,5 +1,6 @@
 """nginx in front: what it passes on, what it answers itself, what it keeps, whom it slows down."""
 
+import os
 import re
 import signal
 import time
@@ -78,9 +79,11 @@ def test_another_request_id_is_replaced_for_both_sides_alike(
 
 
 def test_connections_to_the_application_are_kept(shared_front: Nginx, shared_application: Application) -> None:
-    for _ in range(3):
+    for _ in range(20):
         shared_front.ask("POST", "/anything", body=b"{}")
     assert all("connection" not in seen.headers for seen in shared_application.seen)
+    # each of nginx's processes has its own
+    assert len({seen.peer_port for seen in shared_application.seen}) <= (os.cpu_count() or 1)
 
 
 # -- what nginx refuses by itself ----------------------------------------------------------------------------
