@@ -18,6 +18,7 @@ class FloodgateAdminSite(OTPAdminSite):
     site_header = "Floodgate"
     site_title = "Floodgate"
     index_title = "Operations"
+    site_url = None  # the shop is elsewhere: an API on another port
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)

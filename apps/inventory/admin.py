@@ -75,7 +75,8 @@ class StockAdmin(_ReadOnlyAdmin):
                 actor=request.user.get_username(),
                 now=timezone.now(),
             )
-            self.message_user(request, f"Adjusted {len(changes)} SKUs.", messages.SUCCESS)
+            plural = "" if len(changes) == 1 else "s"
+            self.message_user(request, f"Adjusted {len(changes)} SKU{plural}.", messages.SUCCESS)
             return None
         context = {
             **self.admin_site.each_context(request),

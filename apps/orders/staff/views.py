@@ -4,7 +4,7 @@ Every page is bounded, and a shard that is down costs its own rows only: the pag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -14,11 +14,13 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from apps.orders.domain import round_money
 from apps.orders.selectors import find_order, order_items, recent_orders, staff_events
 from apps.orders.snapshots import order_view
 from apps.orders.staff.forms import OrderSearchForm
 from apps.orders.types import OrderFilter, OrderSummary
 from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_of
+from infra.api.fields import MAX_ID
 from infra.events.collector import EventsCollector
 from infra.sharding.places import place_of_order, shard_aliases
 
@@ -48,6 +50,8 @@ def order_list(request: HttpRequest) -> HttpResponse:
 
 def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
     """Show one order: lines, money, events, payments, refunds; personal data stays masked."""
+    if order_id > MAX_ID:
+        raise Http404
     try:
         row = find_order(order_id)
         if row is None:
@@ -58,8 +62,17 @@ def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
             "country": row.country,
             "place": place_of_order(order_id),
             "events": staff_events(order_id),
-            "attempts": attempts_of(order_id),
-            "refunds": refunds_of(order_id),
+            "attempts": [
+                replace(
+                    attempt,
+                    amount=round_money(attempt.amount, attempt.currency),
+                    captured_amount=round_money(attempt.captured_amount, attempt.currency),
+                )
+                for attempt in attempts_of(order_id)
+            ],
+            "refunds": [
+                replace(refund, amount=round_money(refund.amount, refund.currency)) for refund in refunds_of(order_id)
+            ],
         }
     except OperationalError:
         alias = place_of_order(order_id).alias

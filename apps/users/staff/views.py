@@ -20,7 +20,7 @@ from apps.users.models import Customer, StaffUser
 from apps.users.selectors import find_user_id, get_customer, list_addresses, live_sessions
 from apps.users.services.profile import block_customer, unblock_customer
 from apps.users.staff.forms import BlockForm, CustomerSearchForm
-from infra.api.fields import id_from_text
+from infra.api.fields import MAX_ID, id_from_text
 from infra.crypto.masking import mask_email, mask_name, mask_phone
 from infra.sharding.places import place_of_user
 
@@ -47,6 +47,8 @@ def customer_search(request: HttpRequest) -> HttpResponse:
 @permission_required(_VIEW, raise_exception=True)
 def customer_detail(request: HttpRequest, user_id: int) -> HttpResponse:
     """Show one customer, masked; block or unblock them."""
+    if user_id > MAX_ID:
+        raise Http404
     place = place_of_user(user_id)
     try:
         customer = get_customer(user_id)

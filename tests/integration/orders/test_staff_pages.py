@@ -8,8 +8,10 @@ from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apps.orders.staff import views
+from apps.payments.errors import ProviderUnavailable
 from apps.users.models import StaffUser
 from tests.factories.orders import make_buyer, make_sku, placed_order
+from tests.factories.payments import start
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
@@ -81,7 +83,25 @@ def test_an_order_s_page_tells_its_story_and_masks_the_person(staff):
     assert "placed" in page
     assert order.address["name"] not in page
     assert order.address["line1"] not in page
-    assert staff.get("/admin/orders/1/").status_code == 404
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**63 - 1, 2**63, 10**30])
+def test_a_number_that_no_order_has_is_not_found(staff, number):
+    assert staff.get(f"/admin/orders/{number}/").status_code == 404
+
+
+def test_amounts_have_the_decimals_of_their_currency(staff):
+    # given an attempt to pay at a provider that is not there
+    order = placed_order(make_buyer(), [(make_sku(), 1)])
+    with pytest.raises(ProviderUnavailable):
+        start(order)
+
+    # then it is on the order's page, with its amount
+    page = staff.get(f"/admin/orders/{order.id}/").content.decode()
+    assert f"pay_{order.id}_1" in page
+    assert page.count(f">{order.total} GBP<") == 2  # the order's and the attempt's
+    assert f"{order.total}00" not in page
+    assert "-0.00" not in page
 
 
 def test_the_queues_page_shows_depths(staff):
