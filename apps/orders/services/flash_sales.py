@@ -5,6 +5,7 @@ repeats whatever a killed command or a database that was away has left undone.
 """
 
 import logging
+import time
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,11 +14,12 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.inventory.errors import StockMismatch, UnknownSku
-from apps.orders.domain import round_money
+from apps.orders.domain import OrderStatus, round_money
 from apps.orders.errors import OrderNotCancellable
 from apps.orders.services.cancellation import cancel_order_as_staff
 from apps.orders.services.flash_queue import is_waiting
 from apps.orders.services.flash_transfers import allot_from_stock, complete_all, open_transfers_of
+from apps.orders.services.stock import statuses_of
 from apps.orders.types import SweepReport
 from apps.promotions import services as promotions
 from apps.promotions.domain import LIVE_STATES, SaleState
@@ -31,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 SWEEP_ACTOR: Final = "system"
 _PAGE: Final = 200
+_CANCELLABLE: Final = frozenset({OrderStatus.PENDING_PAYMENT, OrderStatus.PAID})
+# Cancelling the orders of a sale takes turns of this length: shorter than a task may run.
+_CANCELLING_S: Final = 20.0
 
 
 def open_sale(new: NewSale, *, now: datetime) -> Sale:
@@ -176,20 +181,31 @@ def _tickets_end_at(sale: Sale) -> datetime:
 
 
 def _cancel_orders(sale: Sale, *, now: datetime) -> bool:
-    """Cancel every order that has units of the sale; False when one could not be (it is looked at again)."""
+    """Cancel the orders that have units of the sale; False when there is more to do than fits into one turn.
+
+    Resumable: what was cancelled is told by its status and passed over.
+    """
+    stop_at = time.monotonic() + _CANCELLING_S
     all_done = True
     for alias in shard_aliases():
         after = (-1, 0)
         while page := standing_claims(alias, sale.id, after=after, limit=_PAGE):
-            for slot, claim in page:
-                after = slot, claim.order_id
-                try:
-                    cancel_order_as_staff(
-                        order_id=claim.order_id, reason="The sale was cancelled.", actor=SWEEP_ACTOR, now=now
-                    )
-                except OrderNotCancellable:
-                    continue  # it is on its way to the buyer: a case for the staff
-                except (DatabaseError, DomainError):
-                    _log.warning("order %d of a cancelled sale is not cancelled", claim.order_id, exc_info=True)
-                    all_done = False
+            after = page[-1][0], page[-1][1].order_id
+            statuses = statuses_of([claim.order_id for _, claim in page])
+            for order_id in sorted(each for each, status in statuses.items() if status in _CANCELLABLE):
+                if time.monotonic() >= stop_at:
+                    return False
+                all_done &= _cancel_order(order_id, now=now)
     return all_done
+
+
+def _cancel_order(order_id: int, *, now: datetime) -> bool:
+    """Cancel one order; False if it has to be tried again."""
+    try:
+        cancel_order_as_staff(order_id=order_id, reason="The sale was cancelled.", actor=SWEEP_ACTOR, now=now)
+    except OrderNotCancellable:
+        return True  # it has just expired, or is on its way to the buyer: a case for the staff
+    except (DatabaseError, DomainError):
+        _log.warning("order %d of a cancelled sale is not cancelled", order_id, exc_info=True)
+        return False
+    return True

@@ -42,7 +42,7 @@ def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
     """Bring the reservations of the orders in line; returns counts by target. Unknown orders are left alone."""
     targets: dict[StockTarget, list[int]] = defaultdict(list)
     flash_targets: dict[StockTarget, list[int]] = defaultdict(list)
-    statuses = _statuses(order_ids)
+    statuses = statuses_of(order_ids)
     flash_orders = flash_claims_of(statuses)
     for order_id, status in statuses.items():
         (flash_targets if order_id in flash_orders else targets)[stock_target(status)].append(order_id)
@@ -101,7 +101,8 @@ def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
     return counts
 
 
-def _statuses(order_ids: Iterable[int]) -> dict[int, OrderStatus]:
+def statuses_of(order_ids: Iterable[int]) -> dict[int, OrderStatus]:
+    """Return the statuses of those of the orders that are there, in one statement for each slot and month."""
     by_month: dict[tuple[Place, Month], list[int]] = defaultdict(list)
     for order_id in order_ids:
         by_month[place_of_order(order_id), Month.of_id(order_id)].append(order_id)
