@@ -1,6 +1,8 @@
 -- The load of every scenario, run by wrk. Arguments: scenario window_s run_id threads file...
 --   place  shoppers.tsv skus.txt   orders; each has a shopper, one or two SKUs and an idempotency key of its own
 --   read   paths.txt               product details
+--   mixed  shoppers.tsv skus.txt paths.txt   nine product details for each order
+--   flash-direct  shoppers.tsv sale.tsv      one unit of a sale's SKU for each of many shoppers
 -- Sending stops at the end of the window and what is under way is answered, so that what was acknowledged is counted
 -- exactly.
 local ffi = require("ffi")
@@ -11,7 +13,7 @@ ffi.cdef [[
 local CLOCK_MONOTONIC = 1
 local clock = ffi.new("bench_time")
 local threads = {}
-local build = {}
+local build, init_of = {}, {}
 
 local function now_s()
   ffi.C.clock_gettime(CLOCK_MONOTONIC, clock)
@@ -26,12 +28,12 @@ end
 function init(args)
   scenario, window_s, run_id, thread_count = args[1], tonumber(args[2]), args[3], tonumber(args[4])
   math.randomseed(index * 7919 + os.time())
-  sent, answered, succeeded, codes, counts = 0, 0, 0, "", {}
-  build[scenario .. "_init"](args[5], args[6])
+  sent, answered, succeeded, orders, codes, counts = 0, 0, 0, 0, "", {}
+  init_of[scenario](args[5], args[6], args[7])
 end
 
-function build.place_init(shoppers, sku_list)
-  tokens, addresses, skus = {}, {}, {}
+local function read_shoppers(shoppers)
+  tokens, addresses = {}, {}
   local line_number = 0
   for line in io.lines(shoppers) do
     if line_number % thread_count == index then
@@ -39,7 +41,21 @@ function build.place_init(shoppers, sku_list)
     end
     line_number = line_number + 1
   end
+end
+
+function init_of.place(shoppers, sku_list)
+  read_shoppers(shoppers)
+  skus = {}
   for line in io.lines(sku_list) do skus[#skus + 1] = line end
+end
+
+local function post(path, shopper, body)
+  return wrk.format("POST", path, {
+    ["Host"] = "127.0.0.1",
+    ["Authorization"] = "Bearer " .. tokens[shopper],
+    ["Content-Type"] = "application/json",
+    ["Idempotency-Key"] = run_id .. "-" .. index .. "-" .. sent,
+  }, body)
 end
 
 function build.place()
@@ -47,21 +63,37 @@ function build.place()
   local first, second = skus[math.random(#skus)], skus[math.random(#skus)]
   local items = '{"sku":"' .. first .. '","quantity":1}'
   if sent % 2 == 0 and second ~= first then items = items .. ',{"sku":"' .. second .. '","quantity":2}' end
-  return wrk.format("POST", "/api/v1/orders", {
-    ["Host"] = "127.0.0.1",
-    ["Authorization"] = "Bearer " .. tokens[shopper],
-    ["Content-Type"] = "application/json",
-    ["Idempotency-Key"] = run_id .. "-" .. index .. "-" .. sent,
-  }, '{"items":[' .. items .. '],"address_id":"' .. addresses[shopper] .. '"}')
+  return post("/api/v1/orders", shopper, '{"items":[' .. items .. '],"address_id":"' .. addresses[shopper] .. '"}')
 end
 
-function build.read_init(paths)
+init_of["flash-direct"] = function(shoppers, sale)
+  read_shoppers(shoppers)
+  for line in io.lines(sale) do sale_id, sale_sku = line:match("^(%S+)\t(%S+)$") end
+end
+
+build["flash-direct"] = function()
+  local shopper = (sent - 1) % #tokens + 1
+  return post("/api/v1/flash-sales/" .. sale_id .. "/orders", shopper,
+    '{"sku":"' .. sale_sku .. '","quantity":1,"address_id":"' .. addresses[shopper] .. '"}')
+end
+
+function init_of.read(paths)
   gets = {}
   for line in io.lines(paths) do gets[#gets + 1] = wrk.format("GET", line, { ["Host"] = "127.0.0.1" }) end
 end
 
 function build.read()
   return gets[math.random(#gets)]
+end
+
+function init_of.mixed(shoppers, sku_list, paths)
+  init_of.place(shoppers, sku_list)
+  init_of.read(paths)
+end
+
+function build.mixed()
+  if sent % 10 == 0 then return build.place() end
+  return build.read()
 end
 
 function delay()
@@ -79,6 +111,7 @@ function response(status, headers, body)
   answered = answered + 1
   if status == 200 or status == 201 then
     succeeded = succeeded + 1
+    if status == 201 then orders = orders + 1 end
   else
     local code = body and body:match('"code": ?"([a-z_]+)"') or tostring(status)
     counts[code] = (counts[code] or 0) + 1
@@ -93,7 +126,7 @@ function done(summary, latency, requests)
     for _, thread in ipairs(threads) do sum = sum + thread:get(name) end
     return sum
   end
-  for _, name in ipairs({ "sent", "answered", "succeeded" }) do
+  for _, name in ipairs({ "sent", "answered", "succeeded", "orders" }) do
     io.write(string.format("BENCH %s %d\n", name, total(name)))
   end
   for _, thread in ipairs(threads) do io.write("BENCH codes " .. thread:get("codes") .. "\n") end

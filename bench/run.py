@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ RESULTS = ROOT / "bench" / "results"
 DRAIN_S = 2
 AUDIT_WAIT_S = 60
 STOCK_FOR_BENCH = 10_000_000
+SHOPPER_COUNT = 4_000
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -49,6 +50,7 @@ class Load:
     sent: int
     answered: int
     succeeded: int
+    orders: int
     p50_ms: float
     p90_ms: float
     p95_ms: float
@@ -81,6 +83,7 @@ class Result:
     stored: int
     audit_findings: int
     machine: dict[str, object]
+    port: str = "internal"
     connections: int = 0
     window_s: float = 0.0
     django_control_qps: float = 0.0
@@ -101,26 +104,41 @@ class Scenario:
         """Make what the load needs and return the files that the load script reads."""
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Undo what `prepare` opened."""
+
+    def _write(self, name: str, lines: Iterable[str]) -> str:
+        path = self.workspace / name
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return str(path)
+
+    def _shoppers(self) -> str:
+        """Make shoppers over all shards and write their tokens and addresses."""
+        made = self.workspace / "shoppers.jsonl"
+        manage("bench_shoppers", "--count", str(SHOPPER_COUNT), "--out", str(made))
+        shoppers = map(json.loads, made.read_text().splitlines())
+        return self._write("shoppers.tsv", (f"{each['access']}\t{each['address_id']}" for each in shoppers))
+
+    def _skus(self) -> str:
+        """Lift the stock of every SKU, so that no order is refused, and write them."""
+        skus = [sku["sku"] for product in products() for sku in product["skus"]]
+        manage("adjust_stock", *skus, "--to", str(STOCK_FOR_BENCH), "--reason", "bench")
+        return self._write("skus.txt", skus)
+
+    def _paths(self) -> str:
+        """Write the products' addresses."""
+        return self._write("paths.txt", (f"/api/v1/products/{product['id']}" for product in products()))
+
 
 class PlaceScenario(Scenario):
     """Thousands of shoppers over all shards place orders of one or two real SKUs."""
 
     name = "place"
     stores_orders = True
-    shopper_count = 4_000
 
     def prepare(self) -> list[str]:
-        """Make shoppers and lift the stock of every SKU, so that no order is refused."""
-        shoppers, table = self.workspace / "shoppers.jsonl", self.workspace / "shoppers.tsv"
-        manage("bench_shoppers", "--count", str(self.shopper_count), "--out", str(shoppers))
-        with table.open("w") as out:
-            for line in shoppers.read_text().splitlines():
-                shopper = json.loads(line)
-                out.write(f"{shopper['access']}\t{shopper['address_id']}\n")
-        skus = [sku["sku"] for product in products() for sku in product["skus"]]
-        manage("adjust_stock", *skus, "--to", str(STOCK_FOR_BENCH), "--reason", "bench")
-        (self.workspace / "skus.txt").write_text("\n".join(skus) + "\n")
-        return [str(table), str(self.workspace / "skus.txt")]
+        """Make shoppers and stock."""
+        return [self._shoppers(), self._skus()]
 
 
 class ReadScenario(Scenario):
@@ -130,12 +148,45 @@ class ReadScenario(Scenario):
 
     def prepare(self) -> list[str]:
         """List the products' addresses."""
-        paths = self.workspace / "paths.txt"
-        paths.write_text("".join(f"/api/v1/products/{product['id']}\n" for product in products()))
-        return [str(paths)]
+        return [self._paths()]
 
 
-SCENARIOS = {scenario.name: scenario for scenario in (PlaceScenario, ReadScenario)}
+class MixedScenario(Scenario):
+    """Nine details of products for each order."""
+
+    name = "mixed"
+    stores_orders = True
+
+    def prepare(self) -> list[str]:
+        """Make shoppers and stock, and list the products' addresses."""
+        return [self._shoppers(), self._skus(), self._paths()]
+
+
+class FlashDirectScenario(Scenario):
+    """Thousands of shoppers buy one SKU in a flash sale that does not run dry."""
+
+    name = "flash-direct"
+    stores_orders = True
+
+    def prepare(self) -> list[str]:
+        """Make shoppers and open a sale."""
+        shoppers = self._shoppers()
+        sku = products()[0]["skus"][0]["sku"]
+        manage("adjust_stock", sku, "--to", str(STOCK_FOR_BENCH), "--reason", "bench")
+        told = manage(
+            "flash_sale", "create", "--sku", sku, "--price", "1.00", "--quota", str(STOCK_FOR_BENCH // 2),
+            "--per-user-limit", "999", "--starts-in", "0", "--lasts", "3600", "--mode", "direct",
+        )  # fmt: skip
+        self._sale_id = told.splitlines()[-1]
+        manage("flash_sale", "warm_up", self._sale_id)
+        return [shoppers, self._write("sale.tsv", [f"{self._sale_id}\t{sku}"])]
+
+    def finish(self) -> None:
+        """End the sale, so that its unsold units are stock again."""
+        manage("flash_sale", "end", self._sale_id)
+
+
+SCENARIOS = {scenario.name: scenario for scenario in (PlaceScenario, ReadScenario, MixedScenario, FlashDirectScenario)}
 
 
 def main() -> int:
@@ -144,6 +195,7 @@ def main() -> int:
     parser.add_argument("scenario", choices=sorted(SCENARIOS))
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--at", choices=["internal", "public"], default="internal", help="gunicorn's port or nginx's")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="floodgate-bench-") as folder:
@@ -158,15 +210,18 @@ def main() -> int:
             with control_server(name) as url:
                 load(url, 2)  # warm
                 controls[name] = load(url, options.seconds / 2)
-        load(settings.INTERNAL_URL, 2)  # warm; counted neither before nor after
+        url = settings.INTERNAL_URL if options.at == "internal" else settings.PUBLIC_URL
+        load(url, 2)  # warm; counted neither before nor after
         stored_before = stored_orders()
         cpu_before = cpu_by_process()
-        measured = load(settings.INTERNAL_URL, options.seconds)
+        measured = load(url, options.seconds)
         cpu_after = cpu_by_process()
         stored = stored_orders() - stored_before if scenario.stores_orders else 0
+        scenario.finish()
     findings = audit_findings()
     result = judge(
         scenario,
+        at=options.at,
         connections=options.connections,
         measured=measured,
         controls=controls,
@@ -188,6 +243,7 @@ def main() -> int:
 def judge(
     scenario: Scenario,
     *,
+    at: str,
     connections: int,
     measured: Load,
     controls: dict[str, Load],
@@ -195,7 +251,7 @@ def judge(
     findings: int,
 ) -> Result:
     """Put the figures together and name everything that makes the run invalid."""
-    acknowledged = measured.succeeded if scenario.stores_orders else 0
+    acknowledged = measured.orders
     result = Result(
         scenario=scenario.name,
         qps=round(measured.per_second, 1),
@@ -212,6 +268,7 @@ def judge(
         stored=stored,
         audit_findings=findings,
         machine=machine(),
+        port=at,
         connections=connections,
         window_s=measured.window_s,
         django_control_qps=round(controls["django_view"].per_second, 1),
@@ -228,7 +285,7 @@ def judge(
 
 def report(result: Result, path: Path) -> None:
     """Print the result as a person reads it."""
-    print(f"{result.scenario}: {result.qps:,.0f}/s at {result.connections} connections")
+    print(f"{result.scenario}: {result.qps:,.0f}/s at {result.connections} connections, {result.port} port")
     print(
         f"  C1 {result.control_qps:,.0f}/s, ratio {result.ratio:.3f}"
         f" (minimal Django view {result.django_control_qps:,.0f}/s)"
@@ -268,6 +325,7 @@ def run_wrk(scenario: str, url: str, files: list[str], *, connections: int, wind
         sent=int(figures["sent"]),
         answered=int(figures["answered"]),
         succeeded=int(figures["succeeded"]),
+        orders=int(figures["orders"]),
         p50_ms=figures["p50_ms"],
         p90_ms=figures["p90_ms"],
         p95_ms=figures["p95_ms"],
