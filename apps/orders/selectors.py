@@ -1,9 +1,10 @@
 """Reads of orders: one, a shopper's list over the months, the staff's list over the shards."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import connections
 from django.db.models import Exists, OuterRef, Q
 
 from apps.orders.domain import OrderStatus
@@ -15,7 +16,7 @@ from apps.users.selectors import order_months
 from infra.api.pagination import Page
 from infra.sharding.ids import MAX_ID, first_id_at, slot_of, time_of
 from infra.sharding.month_register import month_register
-from infra.sharding.monthly import MonthlyQuerySet, existing_months
+from infra.sharding.monthly import MonthlyQuerySet, existing_months, telling_month_errors
 from infra.sharding.months import Month
 from infra.sharding.places import Place, place_of_user, shard_aliases
 from infra.sharding.slots import slot_of_user
@@ -71,12 +72,24 @@ def order_items(order_id: int) -> list[OrderLine]:
     return list(OrderLine.objects.for_order(order_id).filter(order_id=order_id).order_by("line"))
 
 
-def count_open_unpaid_orders(*, user_id: int, now: datetime) -> int:
-    """Return how many of a shopper's orders wait for their payment."""
-    return sum(
-        Order.objects.for_user(user_id, month).filter(user_id=user_id, status=OrderStatus.PENDING_PAYMENT).count()
-        for month in {Month.of(now), Month.of(now - _MONTH_OVERLAP)}
-    )
+def open_unpaid_counts(alias: str, user_ids: Collection[int], *, now: datetime) -> dict[int, int]:
+    """Return how many orders of each of these shoppers of a shard wait for their payment.
+
+    Plain SQL, one statement for all: placing asks twice for every batch.
+    """
+    owners = " OR ".join([f"(slot={slot_of_user(user_id)} AND user_id={user_id:d})" for user_id in user_ids])
+    counts = dict.fromkeys(user_ids, 0)
+    this, before = Month.of(now), Month.of(now - _MONTH_OVERLAP)
+    months = {this, before} if month_register.find(alias, Order.table, before) is not None else {this}
+    for month in months:
+        with telling_month_errors(table=Order.table, month=month, alias=alias), connections[alias].cursor() as cursor:
+            cursor.execute(
+                f"SELECT user_id, COUNT(*) FROM {Order.objects.table_for(month)} "  # noqa: S608 - numbers and constants
+                f"WHERE ({owners}) AND status = '{OrderStatus.PENDING_PAYMENT}' GROUP BY user_id"
+            )
+            for user_id, count in cursor.fetchall():
+                counts[user_id] += count
+    return counts
 
 
 def list_orders(*, user_id: int, narrowed: OrderFilter, limit: int, before_id: int | None = None) -> Page[OrderView]:

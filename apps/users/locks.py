@@ -1,9 +1,14 @@
 """The only locked reads of the users app."""
 
+from collections.abc import Collection
+
+from django.db import connections
+
 from apps.users.errors import CustomerNotFound
 from apps.users.models import Customer, Verification
 from infra.crypto.blind_index import IndexDigest
 from infra.sharding.places import Place
+from infra.sharding.slots import slot_of_user
 
 
 def lock_customer(place: Place, user_id: int) -> Customer:
@@ -15,6 +20,17 @@ def lock_customer(place: Place, user_id: int) -> Customer:
     if customer is None:
         raise CustomerNotFound("There is no such customer.")
     return customer
+
+
+def lock_customers(alias: str, user_ids: Collection[int]) -> None:
+    """Lock the rows of several customers of one shard until the transaction ends, in the order of their keys."""
+    keys = sorted((slot_of_user(user_id), user_id) for user_id in user_ids)
+    condition = " OR ".join([f"(slot={slot} AND user_id={user_id:d})" for slot, user_id in keys])
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"SELECT user_id FROM users_customer WHERE {condition} ORDER BY slot, user_id FOR UPDATE"  # noqa: S608 - numbers
+        )
+        cursor.fetchall()
 
 
 def lock_verifications(digests: list[IndexDigest]) -> list[Verification]:

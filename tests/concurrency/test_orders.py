@@ -18,7 +18,7 @@ from apps.inventory.selectors import find_hold
 from apps.orders.api.rendering import order_json
 from apps.orders.errors import InsufficientStock
 from apps.orders.models import Order
-from apps.orders.selectors import count_open_unpaid_orders
+from apps.orders.selectors import open_unpaid_counts
 from apps.orders.services import placement
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.placement import place_order
@@ -243,7 +243,8 @@ def test_the_limit_of_unpaid_orders_holds_under_any_race(settings: Any, batch: i
     buyer, outcomes = _race_for_the_limit()
 
     assert told(outcomes) == {"OrderView": 5, "LimitReached": 7}
-    assert count_open_unpaid_orders(user_id=buyer.user_id, now=timezone.now()) == 5
+    alias = place_of_user(buyer.user_id).alias
+    assert open_unpaid_counts(alias, [buyer.user_id], now=timezone.now()) == {buyer.user_id: 5}
 
 
 @pytest.mark.usefixtures("in_processes_of_their_own")
@@ -253,11 +254,11 @@ def test_without_the_lock_of_the_customer_the_limit_would_not_hold(
     """The negative control: the guard is taken out, and the race made certain."""
     settings.ORDER_MAX_OPEN_UNPAID = 5
     barrier, check = Barrier(12), placement.check_open_unpaid_orders
-    monkeypatch.setattr(placement, "lock_customer", lambda place, user_id: None)
+    monkeypatch.setattr(placement, "lock_customers", lambda alias, user_ids: None)
 
-    def together(**arguments: Any) -> None:
+    def together(*arguments: Any, **named: Any) -> None:
         try:
-            check(**arguments)
+            check(*arguments, **named)
         finally:
             barrier.wait(timeout=10)
 

@@ -65,7 +65,7 @@ def order_request(
 
 def complete_draft(request: OrderRequest) -> OrderDraft:
     """Return the order of a request as it is before its stock is claimed."""
-    [draft] = with_addresses(place_of_user(request.key.user_id).alias, [draft_order(request, now=timezone.now())])
+    [draft] = with_addresses(place_of_user(request.key.user_id).alias, [draft_order(request)])
     assert isinstance(draft, OrderDraft)
     return draft
 

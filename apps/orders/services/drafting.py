@@ -4,7 +4,7 @@ The address is read last and for many drafts at once, since that is the only par
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from django.conf import settings
@@ -31,7 +31,6 @@ from apps.orders.errors import (
     InsufficientPoints,
     PriceChanged,
 )
-from apps.orders.services.limits import check_open_unpaid_orders
 from apps.orders.types import OrderLineView, OrderRequest, OrderView
 from apps.users.selectors import address_snapshots
 from apps.users.types import AddressSnapshot
@@ -64,11 +63,11 @@ class OrderDraft(Struct, frozen=True):
         )
 
 
-def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
+def draft_order(request: OrderRequest) -> OrderDraft:
     """Price and check a request; returns the order under a fresh id, still without its address.
 
     Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, CouponNotApplicable, InsufficientPoints,
-    PriceChanged, LimitReached. Nothing is written.
+    PriceChanged. Nothing is written.
     """
     merged = merge_lines(request.items)
     priced = _priced(merged)
@@ -96,9 +95,6 @@ def draft_order(request: OrderRequest, *, now: datetime) -> OrderDraft:
     )
     totals = totals_of([item.line_total for item in items], currency=currency)
     _check_expected_total(request.expected_total, totals)
-    user_id = request.key.user_id
-    if not request.exempt:
-        check_open_unpaid_orders(user_id=user_id, now=now)
     return OrderDraft(
         order=new_order(request, items=items, totals=totals, currency=currency),
         key=request.key,

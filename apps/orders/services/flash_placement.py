@@ -248,7 +248,7 @@ class _Batch:
         allotments: dict[ItemKey, Allotment] = {}
         try:
             with shard_atomic(self._alias, {slot_of(draft.claim.order_id) for draft in drafts}):
-                check_limits([draft.order for draft in drafts], now=self._now)
+                check_limits(self._alias, [draft.order for draft in drafts], now=self._now)
                 winners = list(drafts)
                 if serves_in_order:
                     served, allotments = promotions.share_out(self._alias, [draft.claim for draft in drafts])

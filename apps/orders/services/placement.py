@@ -28,10 +28,10 @@ from apps.inventory.types import Shortage
 from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
 from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
-from apps.orders.services.limits import check_open_unpaid_orders
+from apps.orders.services.limits import check_open_unpaid_orders, limit_reached, room_for_unpaid_orders
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, OrderView, PlacedOrder
-from apps.users.services import lock_customer
+from apps.users.services import lock_customers
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
 from infra.groupcommit.lane import Lane
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
@@ -43,7 +43,6 @@ from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
 from infra.sharding.errors import SlotClosed, StaleMap
 from infra.sharding.ids import ms_of, slot_of, wall_clock_ms
 from infra.sharding.places import Place, place_of_user, shard_atomic
-from infra.sharding.slots import slot_of_user
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
     began_at = time.monotonic()
     place = place_of_user(request.key.user_id)
     try:
-        draft = draft_order(request, now=now)
+        draft = draft_order(request)
         outcome = _commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
         if isinstance(outcome, OrderView):
             return PlacedOrder(order=outcome, replayed=False)
@@ -131,12 +130,16 @@ def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> l
             outcomes[draft.order.id] = answers[draft.key]
         else:
             new.append(draft)
+    room = room_for_unpaid_orders(alias, {draft.order.user_id for draft in new if not draft.exempt}, now=now)
     complete = []
     for draft, addressed in zip(new, with_addresses(alias, new) if new else (), strict=True):
-        if isinstance(addressed, OrderDraft):
-            complete.append(addressed)
-        else:
+        if not isinstance(addressed, OrderDraft):
             outcomes[draft.order.id] = addressed
+        elif not draft.exempt and room[draft.order.user_id] <= 0:
+            outcomes[draft.order.id] = limit_reached()  # known before anything is claimed; exact under the lock only
+        else:
+            room[draft.order.user_id] -= 1
+            complete.append(addressed)
     if complete:
         outcomes |= commit_drafts(alias, complete, now=now)
     return [outcomes[draft.order.id] for draft in drafts]
@@ -229,7 +232,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     commit_began = False
     try:
         with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
-            check_limits(held, now=now)
+            check_limits(alias, held, now=now)
             insert_orders(alias, held, now=now)
             commit_began = True
     except BaseException as error:
@@ -241,15 +244,15 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     remember_noted_months(held)
 
 
-def check_limits(held: Sequence[OrderDraft], *, now: datetime) -> None:
+def check_limits(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     """Check the limit of open unpaid orders under the customers' locks, which batches take in one order.
 
     Raises LimitReached when a customer's drafts are too many together.
     """
     added = Counter(draft.order.user_id for draft in held if not draft.exempt)
-    for user_id in sorted(added, key=lambda user_id: (slot_of_user(user_id), user_id)):
-        lock_customer(place_of_user(user_id), user_id)
-        check_open_unpaid_orders(user_id=user_id, added=added[user_id], now=now)
+    if added:
+        lock_customers(alias, added)
+        check_open_unpaid_orders(alias, added, now=now)
 
 
 def _release(order_ids: Sequence[int], *, now: datetime) -> None:
