@@ -79,6 +79,9 @@ class Connection:
                     line_limit=worker.line_limit,
                 )
                 body = self._read_body(request)
+                if self._is_expired:
+                    # It came at the last moment, when nothing more could be received.
+                    request.keeps_alive = False
                 if not self._answer(request, body):
                     break
                 if self._buffer:
@@ -285,7 +288,8 @@ class Connection:
             answer = answer[: answer.index(HEAD_END) + len(HEAD_END)]
         if request is not None and (watched := worker.request_begins(request)) is not None:
             environ = worker.environ_of_request(self._environ, request, b"")
-            worker.request_ends(watched, environ, LoggedAnswer(status=status, headers=[], sent=len(answer)))
+            sent = len(answer) - answer.index(HEAD_END) - len(HEAD_END)
+            worker.request_ends(watched, environ, LoggedAnswer(status=status, headers=[], sent=sent))
         try:
             self.send(answer)
             self._linger()
