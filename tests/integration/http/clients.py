@@ -161,15 +161,27 @@ def gunicorn(
     worker: str,
     *options: str,
     bounds: dict[str, float] | None = None,
-    site: str = SITE,
+    config: str = "",
 ) -> Iterator[Gunicorn]:
     """Run gunicorn with one worker; `bounds` are set on the lean worker, which has no settings for them."""
     port, other_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    log_path, config = folder / "gunicorn.log", folder / "gunicorn.conf.py"
+    log_path, config_path = folder / "gunicorn.log", folder / "gunicorn.conf.py"
     lines = [f"    worker.{name} = {value}" for name, value in (bounds or {}).items()] or ["    pass"]
-    config.write_text("\n".join(["def post_fork(server, worker):", *lines, ""]))
-    command = [sys.executable, "-m", "gunicorn", "-c", str(config), "-k", worker, "-w", "1", "-b", f"127.0.0.1:{port}"]
+    config_path.write_text("\n".join(["def post_fork(server, worker):", *lines, config]))
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        str(config_path),
+        "-k",
+        worker,
+        "-w",
+        "1",
+        "-b",
+        f"127.0.0.1:{port}",
+    ]
     command += [
         "-b",
         f"127.0.0.1:{other_port}",
@@ -183,7 +195,7 @@ def gunicorn(
         "2048",
     ]
     command += ["--no-control-socket", "--graceful-timeout", "12", "--limit-request-line", "8190"]
-    command += ["--access-logfile", "-", *options, site]
+    command += ["--access-logfile", "-", *options, SITE]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=subprocess.STDOUT

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.http.clients import LEAN, Answer, Client, Gunicorn, exchange, gunicorn
+from tests.integration.http.clients import LEAN, STOCK, Answer, Client, Gunicorn, exchange, gunicorn
 
 PROCESS = b"GET /process HTTP/1.1\r\nHost: test\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -171,6 +171,26 @@ def test_every_listener_is_served(lean):
         assert answer is not None
         assert answer.status == 200
         assert stays_open
+
+
+HOOKS = """
+def pre_request(worker, req):
+    worker.log.info("before %s %s %s", req.method, req.path, req.version)
+
+def post_request(worker, req, environ, resp):
+    worker.log.info("behind %s %s %s %s", req.uri, environ["REQUEST_METHOD"], resp.status, dict(req.headers)["HOST"])
+"""
+
+
+@pytest.mark.parametrize("kind", [LEAN, STOCK], ids=["lean", "stock"])
+def test_hooks_around_a_request_are_called(tmp_path, kind):
+    with gunicorn(tmp_path, kind, "--graceful-timeout", "1", config=HOOKS) as server:
+        exchange(server.port, b"GET /fixed?a HTTP/1.1\r\nHost: test\r\n\r\n")
+        server.wait_for("before GET /fixed (1, 1)")
+        server.wait_for("behind /fixed?a GET 201 Created test")
+        if kind == LEAN:
+            exchange(server.port, b"GET /lane?a HTTP/1.1\r\nHost: test\r\n\r\n")
+            server.wait_for("behind /lane?a GET 201 Created test")
 
 
 def test_a_worker_that_cannot_do_what_is_asked_does_not_boot(tmp_path):

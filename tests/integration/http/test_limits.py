@@ -88,7 +88,7 @@ def test_an_idle_connection_is_closed_without_a_word(hasty):
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(hasty):
     [worker] = hasty.workers()
-    before = _open_files(worker)
+    before = _settled_open_files(worker)
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.connect(("127.0.0.1", hasty.port))
@@ -210,6 +210,15 @@ def test_thousands_of_idle_connections_cost_little_and_hold_up_nobody(lean):
 
 def _open_files(process_id: int) -> int:
     return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
+
+
+def _settled_open_files(process_id: int) -> int:
+    """Once the connections of tests before are gone."""
+    count, earlier = _open_files(process_id), -1
+    while count != earlier:
+        time.sleep(0.2)
+        count, earlier = _open_files(process_id), count
+    return count
 
 
 def _memory_kb(process_id: int) -> int:
