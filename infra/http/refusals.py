@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
@@ -50,6 +51,7 @@ def problem_bytes(code: Code, detail: str, *, request_id: str | None = None) -> 
     ).encode()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\n"
         "Connection: close\r\n"
         "Cache-Control: no-store\r\n"
         "Content-Type: application/problem+json\r\n"

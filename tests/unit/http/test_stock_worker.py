@@ -39,6 +39,7 @@ def test_a_refusal_of_the_server_is_a_problem_with_a_request_id(exc, status, cod
     assert (told_status, problem["status"], problem["code"]) == (status, status, code)
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["Connection"] == "close"
+    assert headers["Date"].endswith(" GMT")
     assert len(headers["X-Request-Id"]) == 32
 
 
