@@ -90,6 +90,7 @@ def test_connections_to_the_application_are_kept(shared_front: Nginx, shared_app
 
 HOST = b"Host: shop\r\nX-Request-Id: client-id.1234\r\n"
 REFUSED = {
+    "another protocol": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
     "no request line": (b"nonsense\r\n\r\n", 400, "bad_request"),
     "a space in the path": (b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request"),
     "above the root": (b"GET /../etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request"),
