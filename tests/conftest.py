@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
+from deploy.local.instance import SYSTEM_PATH
 from infra.sharding.bootstrap import make_months, seed_topology
 from infra.sharding.months import Month
 from infra.sharding.workers import give_back_lease
@@ -19,7 +20,7 @@ from infra.sharding.workers import give_back_lease
 PARTS = {
     "chromium": lambda: shutil.which("chromium"),
     "wrk": lambda: shutil.which("wrk"),
-    "nginx": lambda: shutil.which("nginx"),
+    "nginx": lambda: shutil.which("nginx", path=SYSTEM_PATH),
 }
 
 
