@@ -62,7 +62,7 @@ def _read_plain(raw: bytes) -> WantedOrder | None:
     try:
         body = _decode(raw)
         wanted = msgspec.convert(body, _Body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     address_id = id_from_text(wanted.address_id) if wanted.address_id else None
     line_count = len(wanted.items)

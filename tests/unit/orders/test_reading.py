@@ -66,6 +66,8 @@ def test_both_readers_agree(raw):
         b'{"items":[{"sku":"a","quantity":1}],"address_id":"1"}x',
         b'{"items":[{"sku":"a","quantity":1}],"address_id":"1","points":NaN}',
         b"",
+        *[b'{"note":' + b"[" * depth + b"]" * depth + b"}" for depth in (400, 900, 990, 1_000, 1_100, 4_000)],
+        b'{"a":' * 1_300 + b"1" + b"}" * 1_300,
     ],
 )
 def test_what_the_contract_refuses_is_refused_however_it_is_read(raw):
