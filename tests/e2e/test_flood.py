@@ -75,7 +75,7 @@ def test_orders_of_two_skus_in_opposite_order_never_deadlock_for_a_client(stack)
 
 
 def test_the_lost_answer_for_the_last_unit_is_given_again_to_its_key(stack):
-    # given a buyer who sends an order for the last unit and is gone before the answer
+    # given a buyer who sends an order for the last unit and never sees the answer
     [sku] = stack.skus(1)
     stack.set_stock(sku, count=1)
     buyer, other = stack.shoppers(2)
@@ -87,7 +87,7 @@ def test_the_lost_answer_for_the_last_unit_is_given_again_to_its_key(stack):
     )
     with socket.create_connection(("127.0.0.1", PORT_BASE), timeout=10) as connection:
         connection.sendall(head.encode() + body)
-    [order] = wait_for("the order", lambda: buyer.call("GET", "/orders").json()["results"], within_s=15)
+        [order] = wait_for("the order", lambda: buyer.call("GET", "/orders").json()["results"], within_s=15)
 
     # when somebody else asks for it, and the buyer repeats the request
     refused = other.place_until_settled((sku, 1))
