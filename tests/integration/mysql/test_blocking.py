@@ -19,7 +19,8 @@ def test_a_long_statement_can_be_given_more_time(server, run_case):
 
 
 def test_a_frozen_server_is_given_up_after_a_few_tries(server, start_case):
-    case = start_case("frozen_server_blocking", patched=False, default=server.settings(blocking_query_timeout_s=1))
+    settings = server.settings(blocking_query_timeout_s=1, connect_timeout_s=1)
+    case = start_case("frozen_server_blocking", patched=False, default=settings)
     case.wait_until_ready()
     server.freeze()
     case.go()

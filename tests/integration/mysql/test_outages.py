@@ -7,7 +7,7 @@ from tests.integration.mysql.servers import SwallowingProxy
 
 def test_a_frozen_server_slows_nobody_but_its_own_users(servers, start_case):
     first, second = servers
-    case = start_case("frozen_server", default=first.settings(), other=second.settings())
+    case = start_case("frozen_server", default=first.settings(connect_timeout_s=1), other=second.settings())
     case.wait_until_ready()
     first.freeze()
     case.go()
@@ -30,7 +30,9 @@ def test_a_frozen_server_slows_nobody_but_its_own_users(servers, start_case):
 
 def test_connecting_to_a_frozen_server_holds_nobody_up(servers, start_case):
     first, second = servers
-    case = start_case("connecting_to_frozen_server", default=first.settings(), other=second.settings())
+    case = start_case(
+        "connecting_to_frozen_server", default=first.settings(connect_timeout_s=1), other=second.settings()
+    )
     case.wait_until_ready()
     first.freeze()
     case.go()

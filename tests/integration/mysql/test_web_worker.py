@@ -141,7 +141,7 @@ def test_a_client_that_hangs_up_in_mid_query_leaves_the_others_their_own_answers
 
 def test_a_frozen_servers_users_get_503_and_the_other_servers_users_their_answers(servers, start_worker):
     first, second = servers
-    port = start_worker(default=first.settings(), other=second.settings())
+    port = start_worker(default=first.settings(connect_timeout_s=1), other=second.settings())
     for alias in ("default", "other"):
         assert get(port, f"/quick/{alias}") == (200, "1")
     answers: dict[str, list[tuple[float, int, str]]] = {"default": [], "other": []}
