@@ -35,7 +35,12 @@ class FloodgateAdminSite(OTPAdminSite):
         apps = list(super().get_app_list(request, app_label))
         if app_label is not None:
             return apps
-        links = {"Orders": "admin:orders-list", "Customers": "admin:customers", "Queues": "admin:queues"}
+        links = {
+            "Orders": "admin:orders-list",
+            "Customers": "admin:customers",
+            "Flash sales": "admin:flash-sales",
+            "Queues": "admin:queues",
+        }
         shards = {
             "name": "Across shards",
             "app_label": "shards",

@@ -5,7 +5,7 @@ from typing import Final
 
 from django.conf import settings
 from django.db import OperationalError
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
 
 from apps.promotions import statements
 from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
@@ -51,6 +51,23 @@ def live_sales() -> list[Sale]:
         Q(state__in=LIVE_STATES) | Q(state=SaleState.CANCELLED, closed_at__isnull=True)
     )
     return list(_load_sales(rows.values_list("id", flat=True)).values())
+
+
+def recent_sales(*, limit: int) -> list[Sale]:
+    """Return the latest sales in whatever state, newest first, as they are now."""
+    ids = FlashSale.objects.using(_ALIAS).order_by("-id").values_list("id", flat=True)[:limit]
+    return sorted(_load_sales(list(ids)).values(), key=lambda sale: sale.id, reverse=True)
+
+
+def claimed_units(alias: str, sale_id: int) -> dict[tuple[str, ClaimState], tuple[int, int]]:
+    """Return orders and units of a sale on one shard by SKU and state of the claim."""
+    rows = (
+        Claim.objects.on_shard(alias)
+        .filter(sale_id=sale_id)
+        .values_list("sku", "state")
+        .annotate(orders=Count("order_id"), units=Sum("quantity"))
+    )
+    return {(sku, ClaimState(state)): (orders, int(units)) for sku, state, orders, units in rows}
 
 
 def allotments_of(alias: str, items: Collection[ItemKey]) -> dict[ItemKey, Allotment]:

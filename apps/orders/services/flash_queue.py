@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
+from apps.orders.metrics import count_flash_answer
 from apps.orders.services.flash_placement import (
     FlashDraft,
     Outcome,
@@ -59,9 +60,20 @@ def buy_in_sale(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder | Q
     sale = find_sale(request.sale_id)
     if sale is None or sale.phase(now) == Phase.HIDDEN:
         raise SaleNotFound("There is no such sale.")
-    if sale.mode == SaleMode.QUEUED:
-        return queue_flash_order(request, sale, now=now)
-    return place_flash_order(request, now=now)
+    try:
+        bought = (
+            queue_flash_order(request, sale, now=now)
+            if sale.mode == SaleMode.QUEUED
+            else place_flash_order(request, now=now)
+        )
+    except DomainError as refusal:
+        count_flash_answer(sale.id, str(refusal.code))
+        raise
+    if isinstance(bought, QueuePlace):
+        count_flash_answer(sale.id, "queued")
+    elif not bought.replayed:
+        count_flash_answer(sale.id, "ordered")
+    return bought
 
 
 def queue_flash_order(request: FlashOrderRequest, sale: Sale, *, now: datetime) -> QueuePlace:
@@ -204,6 +216,7 @@ class QueueDrain:
         for ticket, outcome in self._commit(drafts, now=now):
             if isinstance(outcome, OrderView):
                 ended.add(ticket)  # its row was written with the order
+                count_flash_answer(self._sale_id, "ordered")
                 self.counts["ordered"] += 1
             elif isinstance(outcome, StoredAnswer):
                 ends.append(TicketEnd(ticket, int(outcome.resource_id), ""))
@@ -212,6 +225,8 @@ class QueueDrain:
             else:
                 self.counts["again"] += 1
         ends += [TicketEnd(ticket, None, str(code)) for ticket, code in refusals.items()]
+        for code in refusals.values():
+            count_flash_answer(self._sale_id, str(code))
         promotions.end_each(self._alias, ends, now=now)
         self.counts["refused"] += len(refusals)
         return ended | {end.ticket for end in ends}

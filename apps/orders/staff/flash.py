@@ -1,0 +1,223 @@
+"""The staff's pages of flash sales: list, new and clone, one sale with what can be done to it, and its live figures."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from apps.catalog.selectors import prices
+from apps.inventory.errors import UnknownSku
+from apps.inventory.selectors import available
+from apps.orders.services import flash_sales
+from apps.orders.staff.flash_figures import live_document, overlapping, sale_figures
+from apps.promotions.domain import LIVE_STATES, SaleMode
+from apps.promotions.errors import SaleChanged, SaleNotFound, SaleRefused
+from apps.promotions.models import FlashSale
+from apps.promotions.selectors import get_sale, recent_sales
+from apps.promotions.types import NewItem, NewSale, Sale
+from apps.users.models import StaffUser
+
+SALES_A_PAGE: Final = 100
+MIN_PRICE_PERCENT: Final = 50
+"""A price below this part of the catalog's, or above the catalog's, has to be confirmed."""
+_VIEW: Final = "promotions.view_flashsale"
+_ADD: Final = "promotions.add_flashsale"
+_CHANGE: Final = "promotions.change_flashsale"
+_REFUSALS: Final = (SaleRefused, SaleChanged, UnknownSku)
+_LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
+
+
+class SaleForm(forms.Form):
+    """A sale of one SKU."""
+
+    name = forms.CharField(max_length=120, strip=True)
+    sku = forms.CharField(max_length=64, label="SKU", strip=True)
+    price = forms.DecimalField(max_digits=14, decimal_places=2, min_value=0)
+    quota = forms.IntegerField(min_value=1)
+    per_user_limit = forms.IntegerField(min_value=1, label="Units a shopper", initial=1)
+    starts_at = forms.DateTimeField(
+        label="Starts (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
+    )
+    ends_at = forms.DateTimeField(
+        label="Ends (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
+    )
+    mode = forms.ChoiceField(choices=[(mode.value, mode.value) for mode in SaleMode])
+    token_required = forms.BooleanField(required=False, label="Ask for a purchase token")
+    unusual_price = forms.BooleanField(required=False, label="The price is meant as it stands")
+
+    def clean(self) -> dict[str, Any]:
+        """Compare the price with the catalog's, and the quota with the stock."""
+        cleaned = super().clean() or {}
+        sku = cleaned.get("sku")
+        if not sku or not sku.isascii():
+            return cleaned
+        usual = prices([sku]).get(sku)
+        if usual is None:
+            self.add_error("sku", "There is no such SKU on sale.")
+            return cleaned
+        price = cleaned.get("price")
+        is_usual = price is None or usual.unit_price * MIN_PRICE_PERCENT / 100 <= price <= usual.unit_price
+        if not is_usual and not cleaned.get("unusual_price"):
+            self.add_error("price", f"The catalog says {usual.unit_price} {usual.currency}. Confirm it below.")
+        units = available([sku])[sku]
+        if cleaned.get("quota", 0) > units:
+            self.add_error("quota", f"Only {units} units can be allotted.")
+        return cleaned
+
+
+class ActionForm(forms.Form):
+    """What is to be done to a sale; figures where an action needs them."""
+
+    action = forms.ChoiceField(
+        choices=[(name, name) for name in ("warm_up", "pause", "resume", "end", "cancel", "quota", "extend")]
+    )
+    sku = forms.CharField(required=False)
+    quota = forms.IntegerField(required=False, min_value=1)
+    ends_at = forms.DateTimeField(required=False)
+
+
+def sale_list(request: HttpRequest) -> HttpResponse:
+    """List the latest sales, with the SKUs that overlap in time."""
+    _need(request, _VIEW)
+    sales = recent_sales(limit=SALES_A_PAGE)
+    overlaps = overlapping(sales)
+    rows = [(sale, overlaps.get(sale.id, [])) for sale in sales]
+    context = {"rows": rows, "may_add": request.user.has_perm(_ADD), "title": "Flash sales"}
+    return _page(request, "orders/staff/flash_list.html", context)
+
+
+def sale_new(request: HttpRequest) -> HttpResponse:
+    """Make a sale, from nothing or from another one (`?from=`)."""
+    _need(request, _ADD)
+    form = SaleForm(request.POST) if request.method == "POST" else SaleForm(initial=_initial(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            sale = flash_sales.open_sale(_new_sale(form.cleaned_data), now=timezone.now())
+        except _REFUSALS as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            _log(request, sale, "made")
+            messages.success(request, f"{sale.name} is made, and its units are allotted.")
+            return redirect("admin:flash-sales-sale", sale_id=sale.id)
+    return _page(request, "orders/staff/flash_new.html", {"form": form, "title": "New flash sale"})
+
+
+def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
+    """Show a sale as shoppers see it, how it goes, its report; and do to it what is asked."""
+    _need(request, _VIEW)
+    sale = _sale_or_404(sale_id)
+    if request.method == "POST":
+        _need(request, _CHANGE)
+        _act(request, sale)
+        return redirect("admin:flash-sales-sale", sale_id=sale_id)
+    figures = sale_figures(sale)
+    context = {
+        "sale": sale,
+        "phase": sale.phase(timezone.now()),
+        "figures": figures,
+        "sell_through": figures.sell_through(sale),
+        "is_live": sale.state in LIVE_STATES,
+        "may_change": request.user.has_perm(_CHANGE),
+        "title": sale.name,
+    }
+    return _page(request, "orders/staff/flash_sale.html", context)
+
+
+def sale_live(request: HttpRequest, sale_id: int) -> HttpResponse:
+    """Return the figures that the sale's page asks for by itself."""
+    _need(request, _VIEW)
+    return JsonResponse(live_document(_sale_or_404(sale_id), now=timezone.now()))
+
+
+def _act(request: HttpRequest, sale: Sale) -> None:
+    form = ActionForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Some of the figures are missing or wrong.")
+        return
+    asked = form.cleaned_data
+    now = timezone.now()
+    actions: Mapping[str, Callable[[], object]] = {
+        "warm_up": lambda: flash_sales.warm_up(sale.id, now=now),
+        "pause": lambda: flash_sales.pause_sale(sale.id, now=now),
+        "resume": lambda: flash_sales.resume_sale(sale.id, now=now),
+        "end": lambda: flash_sales.end_sale(sale.id, now=now),
+        "cancel": lambda: flash_sales.cancel_sale(sale.id, now=now),
+        "quota": lambda: flash_sales.raise_quota(sale.id, asked["sku"], asked["quota"] or 0, now=now),
+        "extend": lambda: flash_sales.extend_sale(sale.id, ends_at=asked["ends_at"] or now, now=now),
+    }
+    try:
+        actions[asked["action"]]()
+    except _REFUSALS as refusal:
+        messages.error(request, str(refusal))
+        return
+    _log(request, sale, asked["action"])
+    messages.success(request, f"{sale.name}: {asked['action']}.")
+
+
+def _new_sale(asked: Mapping[str, Any]) -> NewSale:
+    return NewSale(
+        name=asked["name"],
+        starts_at=asked["starts_at"],
+        ends_at=asked["ends_at"],
+        mode=SaleMode(asked["mode"]),
+        token_required=asked["token_required"],
+        items=(NewItem(asked["sku"], asked["price"], asked["quota"], asked["per_user_limit"]),),
+    )
+
+
+def _initial(request: HttpRequest) -> dict[str, Any]:
+    """Return what the form begins with: an hour from the next one on, or the figures of the sale that is cloned."""
+    starts_at: datetime = (timezone.now() + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
+    begun: dict[str, Any] = {"starts_at": starts_at, "ends_at": starts_at + timedelta(hours=1)}
+    source = request.GET.get("from", "")
+    if not source.isascii() or not source.isdigit() or len(source) > 19:
+        return begun
+    sale = _sale_or_404(int(source))
+    item = next(iter(sale.items.values()))
+    return {
+        "name": sale.name,
+        "sku": item.sku,
+        "price": item.price,
+        "quota": item.quota,
+        "per_user_limit": item.per_user_limit,
+        "mode": sale.mode.value,
+        "token_required": sale.token_required,
+        "starts_at": starts_at,
+        "ends_at": starts_at + (sale.ends_at - sale.starts_at),
+    }
+
+
+def _sale_or_404(sale_id: int) -> Sale:
+    try:
+        return get_sale(sale_id)
+    except (SaleNotFound, OverflowError) as error:
+        raise Http404 from error
+
+
+def _need(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+
+
+def _log(request: HttpRequest, sale: Sale, what: str) -> None:
+    LogEntry.objects.create(
+        user_id=cast(StaffUser, request.user).id,
+        content_type=ContentType.objects.get_for_model(FlashSale),
+        object_id=str(sale.id),
+        object_repr=sale.name[:200],
+        action_flag=CHANGE,
+        change_message=what,
+    )
+
+
+def _page(request: HttpRequest, template: str, context: Mapping[str, object]) -> HttpResponse:
+    return TemplateResponse(request, template, {**admin.site.each_context(request), **context})

@@ -1,0 +1,207 @@
+"""The staff's pages of flash sales: who may see and do what, the guards of the form, the live figures."""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+from django_otp import DEVICE_ID_SESSION_KEY
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from apps.orders.services import flash_placement
+from apps.orders.services.flash_queue import buy_in_sale
+from apps.orders.services.stock import sync_stock_of
+from apps.orders.staff import flash_figures
+from apps.promotions.errors import PurchaseLimitReached
+from apps.promotions.models import FlashSale
+from apps.promotions.selectors import forget_cached, get_sale
+from apps.users.models import StaffUser
+from tests.factories.orders import make_buyer, make_sku
+from tests.factories.promotions import allotments, buy, counters_of, flash_request, make_sale, pay, sku_of
+
+pytestmark = [
+    pytest.mark.django_db(databases=list(settings.DATABASES)),
+    pytest.mark.urls("config.urls_staff"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _staff_site(settings) -> None:
+    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
+    settings.STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    flash_placement.forget_sold_out()
+    forget_cached()
+
+
+def logged_in(user: StaffUser) -> Client:
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
+    session.save()
+    return client
+
+
+@pytest.fixture
+def staff() -> Client:
+    return logged_in(StaffUser.objects.create_superuser("ada", password="x"))
+
+
+def with_rights(*codenames: str) -> Client:
+    user = StaffUser.objects.create_user("bob", password="x", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return logged_in(user)
+
+
+def form(of: str, **changes: object) -> dict[str, object]:
+    starts_at = timezone.now() + timedelta(hours=1)
+    return {
+        "name": "Night sale",
+        "sku": of,
+        "price": "8.00",
+        "quota": 5,
+        "per_user_limit": 2,
+        "starts_at": f"{starts_at:%Y-%m-%dT%H:%M}",
+        "ends_at": f"{starts_at + timedelta(hours=1):%Y-%m-%dT%H:%M}",
+        "mode": "queued",
+        "token_required": "on",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("page", ["flash-sales/", "flash-sales/new/", "flash-sales/1/", "flash-sales/1/live/"])
+def test_nobody_gets_in_without_a_second_factor(page):
+    client = Client()
+    client.force_login(StaffUser.objects.create_superuser("eve", password="x"))
+    assert client.get(f"/admin/{page}").status_code == 302
+
+
+def test_rights_divide_looking_from_doing():
+    sale = make_sale()
+    looking = with_rights("view_flashsale")
+    path = f"/admin/flash-sales/{sale.id}/"
+    assert looking.get("/admin/flash-sales/").status_code == 200
+    page = looking.get(path)
+    assert page.status_code == 200
+    assert "End now" not in page.content.decode()
+    assert looking.get("/admin/flash-sales/new/").status_code == 403
+    assert looking.post(path, {"action": "end"}).status_code == 403
+    assert get_sale(sale.id).state == "running"
+    StaffUser.objects.get(username="bob").user_permissions.clear()
+    for each in ("/admin/flash-sales/", path, f"{path}live/"):
+        assert looking.get(each).status_code == 403
+
+
+def test_a_sale_is_made_with_its_units_and_cloned(staff):
+    sku = make_sku(10, price="9.00", title="Lantern")
+    answer = staff.post("/admin/flash-sales/new/", form(sku))
+    made = FlashSale.objects.get(name="Night sale", items__sku=sku)
+    sale = get_sale(made.id)
+    assert answer.headers["Location"] == f"/admin/flash-sales/{sale.id}/"
+    assert (sale.state, sale.mode, sale.token_required) == ("scheduled", "queued", True)
+    assert counters_of(sale) == (10, 0, 5)
+    clone = staff.get(f"/admin/flash-sales/new/?from={sale.id}").content.decode()
+    assert f'value="{sku}"' in clone
+    assert 'value="8.00"' in clone
+    assert staff.get("/admin/flash-sales/new/?from=1").status_code == 404
+    assert staff.get("/admin/flash-sales/new/?from=x").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"price": "4.49"}, "The catalog says 9.00 GBP"),
+        ({"price": "9.01"}, "The catalog says 9.00 GBP"),
+        ({"quota": 11}, "Only 10 units can be allotted"),
+        ({"sku": "NOT-THERE"}, "no such SKU"),
+        ({"sku": "é"}, "not on sale"),
+        ({"ends_at": "2020-01-01T00:00"}, "ends after it starts"),
+        ({"per_user_limit": 5000}, "limit for each buyer"),
+    ],
+)
+def test_a_form_that_makes_no_sense_is_refused(staff, changes, message):
+    sku = make_sku(10, price="9.00")
+    answer = staff.post("/admin/flash-sales/new/", form(sku, **changes))
+    assert answer.status_code == 200
+    assert message in answer.content.decode()
+    assert not FlashSale.objects.filter(items__sku=sku).exclude(state="cancelled").exists()
+
+
+def test_an_unusual_price_passes_once_it_is_confirmed(staff):
+    sku = make_sku(10, price="9.00")
+    assert staff.post("/admin/flash-sales/new/", form(sku, price="0.01", unusual_price="on")).status_code == 302
+
+
+def test_a_sale_is_brought_through_its_life_and_the_log_says_by_whom(staff):
+    sale = make_sale(quota=4, on_hand=10)
+    path = f"/admin/flash-sales/{sale.id}/"
+    for action, state in (("warm_up", "running"), ("pause", "paused"), ("resume", "running")):
+        assert staff.post(path, {"action": action}).status_code == 302
+        assert get_sale(sale.id).state == state
+    staff.post(path, {"action": "quota", "sku": sku_of(sale), "quota": 6})
+    later = sale.ends_at + timedelta(hours=1)
+    staff.post(path, {"action": "extend", "ends_at": f"{later:%Y-%m-%dT%H:%M}"})
+    assert sum(allotment.quota for allotment in allotments(sale).values()) == 6
+    assert get_sale(sale.id).ends_at == later.replace(second=0, microsecond=0)
+    staff.post(path, {"action": "end"})
+    assert get_sale(sale.id).state == "ended"
+    done = LogEntry.objects.filter(object_id=str(sale.id)).order_by("id").values_list("change_message", flat=True)
+    assert list(done) == ["warm_up", "pause", "resume", "quota", "extend", "end"]
+    for impossible in ({"action": "resume"}, {"action": "quota", "sku": "x"}, {"action": "dance"}, {}):
+        assert 'class="error"' in staff.post(path, impossible, follow=True).content.decode()
+
+
+def test_overlapping_sales_of_one_sku_are_pointed_out(staff):
+    sku = make_sku(20)
+    make_sale(quota=2, sku=sku)
+    alone = make_sale(quota=2)
+    assert f"<td>{sku}</td>" not in staff.get("/admin/flash-sales/").content.decode()
+    make_sale(quota=2, sku=sku)
+    page = staff.get("/admin/flash-sales/").content.decode()
+    assert page.count(f"<td>{sku}</td>") == 2
+    assert f"<td>{sku_of(alone)}</td>" not in page
+
+
+def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
+    sale = make_sale(quota=10, per_user_limit=2, price="1.50")
+    buyers = [make_buyer(shard=shard) for shard in (0, 1, 0)]
+    paid = buy_in_sale(flash_request(sale, buyers[0], quantity=2), now=timezone.now()).order
+    buy(sale, buyers[1])
+    with pytest.raises(PurchaseLimitReached):
+        buy_in_sale(flash_request(sale, buyers[0]), now=timezone.now())
+    pay(paid)
+    sync_stock_of([paid.id], now=timezone.now())
+
+    live = staff.get(f"/admin/flash-sales/{sale.id}/live/")
+
+    figures = live.json()
+    assert "no-store" in live.headers["Cache-Control"]
+    assert (figures["left"], figures["sold"], figures["orders"]) == (7, 3, 2)
+    assert (figures["paid"], figures["unpaid"], figures["returned"]) == (2, 1, 0)
+    assert (figures["state"], figures["phase"], figures["waiting"], figures["under_way"]) == ("running", "open", 0, 0)
+    assert figures["refusals"] == {"purchase_limit_reached": 1}
+    page = staff.get(f"/admin/flash-sales/{sale.id}/").content.decode()
+    assert "30 % of the quota" in page
+    assert "3.00 when this page was opened" in page
+
+    read = flash_figures.allotments_of
+
+    def without_shard_1(alias, items):
+        if alias == "shard_1":
+            raise OperationalError(2003, "no server")
+        return read(alias, items)
+
+    monkeypatch.setattr(flash_figures, "allotments_of", without_shard_1)
+    assert staff.get(f"/admin/flash-sales/{sale.id}/live/").json()["unreachable"] == ["shard_1"]
+
+
+def test_a_sale_that_is_not_there_is_not_found(staff):
+    for page in ("1/", "1/live/", "99999999999999999999/"):
+        assert staff.get(f"/admin/flash-sales/{page}").status_code == 404
