@@ -5,6 +5,7 @@ here may import what uses sockets or locks: the master would hold them before ge
 """
 
 import ctypes
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -69,6 +70,17 @@ def post_fork(server: Any, worker: Any) -> None:
     so that the next master could not listen for as long.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def post_worker_init(worker: Any) -> None:
+    """In a worker that has loaded the application: keep the garbage collector from walking through it again and again.
+
+    What is loaded stays, and what a request leaves behind is rarely a cycle: the collector looks at the young objects
+    every ten thousand instead of every 700.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def child_exit(server: Any, worker: Any) -> None:
