@@ -15,17 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from functools import cache, partial
+from functools import partial
 from threading import Condition, Lock
 from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
-from django.utils import timezone
 
 from apps.orders.domain import line_total, round_money, totals_of
 from apps.orders.services.drafting import OrderDraft, new_order, with_addresses
 from apps.orders.services.flash_transfers import Drawn, draw
+from apps.orders.services.lanes import CommitLanes
 from apps.orders.services.placement import answer_of_earlier_attempt, check_limits, first_answer
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import FlashOrderRequest, OrderLineView, OrderRequest, OrderView, PlacedOrder
@@ -42,7 +42,6 @@ from apps.promotions.errors import (
 from apps.promotions.selectors import bought_by, find_sale
 from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem, Ticket, TicketEnd
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded, ValidationFailed
-from infra.groupcommit.lane import Lane
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
 from infra.idempotency.inflight import InFlight
 from infra.idempotency.services import find_answer, find_answers
@@ -341,7 +340,7 @@ def _place_alone(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
             return first_answer(answer)
         draft = draft_flash_order(request, item)
         try:
-            return _placed(_commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now))
+            return _placed(_lanes.submit(place.alias, draft, waited_s=time.monotonic() - began_at, now=now))
         except KeyTaken:
             return answer_of_earlier_attempt(place, request.key)
 
@@ -352,30 +351,6 @@ def _placed(outcome: Outcome) -> PlacedOrder:
     if isinstance(outcome, StoredAnswer):
         return first_answer(outcome)
     raise outcome
-
-
-def _commit_with_others(alias: str, draft: FlashDraft, *, waited_s: float, now: datetime) -> Outcome:
-    """Have the draft committed in a batch with those that wait for the same shard, or alone where batches are off."""
-    begin_within_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
-    if begin_within_s <= 0:
-        raise Overloaded("The request has waited too long. Nothing was taken.")
-    if settings.ORDER_COMMIT_BATCH <= 1:
-        return commit_flash_orders(alias, [draft], now=now)[0]
-    return _lane(alias).submit(draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S)
-
-
-@cache
-def _lane(alias: str) -> Lane[FlashDraft, Outcome]:
-    def commit(drafts: Sequence[FlashDraft]) -> Sequence[Outcome]:
-        return commit_flash_orders(alias, drafts, now=timezone.now())
-
-    return Lane(
-        f"flash-{alias}",
-        commit,
-        capacity=settings.ORDER_COMMIT_CAPACITY,
-        max_batch=settings.ORDER_COMMIT_BATCH,
-        linger_s=settings.ORDER_COMMIT_LINGER_S,
-    )
 
 
 def _answers(alias: str, drafts: Sequence[FlashDraft]) -> dict[int, StoredAnswer | IdempotencyKeyReused]:
@@ -419,3 +394,8 @@ def _limit_reached(limit: int, *, bought: int) -> PurchaseLimitReached:
 
 def _no_units_left() -> SoldOut:
     return SoldOut("There are not as many units left. Units that are not paid for in time come back.")
+
+
+_lanes: Final = CommitLanes[FlashDraft, Outcome](
+    "flash", lambda alias, drafts, now: commit_flash_orders(alias, drafts, now=now)
+)

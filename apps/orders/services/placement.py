@@ -15,12 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, close_old_connections
-from django.utils import timezone
 
 from apps.inventory import services as inventory
 from apps.inventory.selectors import find_hold
@@ -28,12 +26,12 @@ from apps.inventory.types import Shortage
 from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
 from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
+from apps.orders.services.lanes import CommitLanes
 from apps.orders.services.limits import check_open_unpaid_orders, limit_reached, room_for_unpaid_orders
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, OrderView, PlacedOrder
 from apps.users.services import lock_customers
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
-from infra.groupcommit.lane import Lane
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
 from infra.idempotency.inflight import InFlight
 from infra.idempotency.services import find_answer, find_answers
@@ -73,7 +71,7 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
     place = place_of_user(request.key.user_id)
     try:
         draft = draft_order(request)
-        outcome = _commit_with_others(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
+        outcome = _lanes.submit(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
         if isinstance(outcome, OrderView):
             return PlacedOrder(order=outcome, replayed=False)
         if isinstance(outcome, StoredAnswer):
@@ -88,33 +86,6 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
         if earlier is None:
             raise
         return earlier
-
-
-def _commit_with_others(alias: str, draft: OrderDraft, *, waited_s: float, now: datetime) -> Outcome:
-    """Have the draft committed in a batch with those that wait for the same shard, or alone where batches are off.
-
-    A draft that was not begun by the claim deadline is withdrawn: nothing is claimed for a client that has gone.
-    """
-    begin_within_s = settings.ORDER_CLAIM_DEADLINE_S - waited_s
-    if begin_within_s <= 0:
-        raise Overloaded("The request has waited too long. Nothing was taken.")
-    if settings.ORDER_COMMIT_BATCH <= 1:
-        return commit_once(alias, [draft], now=now)[0]
-    return _lane(alias).submit(draft, begin_within_s=begin_within_s, answer_within_s=settings.ORDER_ANSWER_DEADLINE_S)
-
-
-@cache
-def _lane(alias: str) -> Lane[OrderDraft, Outcome]:
-    def commit(drafts: Sequence[OrderDraft]) -> Sequence[Outcome]:
-        return commit_once(alias, drafts, now=timezone.now())
-
-    return Lane(
-        f"orders-{alias}",
-        commit,
-        capacity=settings.ORDER_COMMIT_CAPACITY,
-        max_batch=settings.ORDER_COMMIT_BATCH,
-        linger_s=settings.ORDER_COMMIT_LINGER_S,
-    )
 
 
 def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> list[Outcome]:
@@ -280,3 +251,8 @@ def _insufficient_stock(draft: OrderDraft, shortages: Sequence[Shortage]) -> Ins
             for short in sorted(shortages, key=lambda short: draft.first_index[short.sku])
         ],
     )
+
+
+_lanes: Final = CommitLanes[OrderDraft, Outcome](
+    "orders", lambda alias, drafts, now: commit_once(alias, drafts, now=now)
+)
