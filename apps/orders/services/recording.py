@@ -6,7 +6,7 @@ statements and of Python objects.
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -47,27 +47,39 @@ def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) ->
     Raises KeyTaken when a key of the batch is taken, IntegrityError (1062) when the id of an order is (a tombstone).
     """
     remember_many(alias, [(draft.key, str(draft.order.id)) for draft in drafts], now=now)
-    by_month: dict[Month, list[OrderDraft]] = defaultdict(list)
-    for draft in drafts:
-        by_month[Month.of_id(draft.order.id)].append(draft)
-    for month, members in by_month.items():
+    for month, members in _by_month(drafts).items():
         _insert(alias, Order, month, ORDER_COLUMNS, rows=[_order_row(draft) for draft in members])
         _insert(alias, OrderLine, month, LINE_COLUMNS, rows=[row for draft in members for row in _line_rows(draft)])
         _insert(alias, OrderEvent, month, EVENT_COLUMNS, rows=[_event_row(draft) for draft in members])
-        note_order_months(alias, [draft.order.user_id for draft in members if not _is_noted(draft)], month)
+        note_order_months(alias, _users_to_note(members, month), month)
     append(alias, *(_placed_event(draft) for draft in drafts), now=now)
 
 
 def remember_noted_months(drafts: Sequence[OrderDraft]) -> None:
     """Remember, after the commit, that these customers' months are noted: they stay so, and need no statement."""
-    with _noted_lock:
-        for draft in drafts:
-            _noted[draft.order.user_id] = Month.of_id(draft.order.id).number
+    for month, members in _by_month(drafts).items():
+        if users := _users_to_note(members, month):
+            with _noted_lock:
+                _noted.update(dict.fromkeys(users, month.number))
 
 
-def _is_noted(draft: OrderDraft) -> bool:
+def _by_month(drafts: Sequence[OrderDraft]) -> Mapping[Month, Sequence[OrderDraft]]:
+    """Sort drafts by the months of their ids; ids grow with time, so nearly always the ends tell that it is one."""
+    ids = [draft.order.id for draft in drafts]
+    first = Month.of_id(min(ids))
+    if first == Month.of_id(max(ids)):
+        return {first: drafts}
+    by_month: dict[Month, list[OrderDraft]] = defaultdict(list)
+    for draft in drafts:
+        by_month[Month.of_id(draft.order.id)].append(draft)
+    return by_month
+
+
+def _users_to_note(drafts: Sequence[OrderDraft], month: Month) -> list[int]:
+    """Return the customers who are not known to have ordered in the month."""
+    number = month.number
     with _noted_lock:
-        return _noted.get(draft.order.user_id) == Month.of_id(draft.order.id).number
+        return [draft.order.user_id for draft in drafts if _noted.get(draft.order.user_id) != number]
 
 
 def insert_rows(
