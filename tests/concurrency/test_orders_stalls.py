@@ -70,8 +70,9 @@ def end_idle_transactions_soon() -> None:
     """Have the servers end the transactions of this process, once it is silent, earlier than in production."""
     for alias in ("inventory", *settings.SHARD_ALIASES):
         settings.DATABASES[alias]["POOL"] = settings.DATABASES[alias].get("POOL", {}) | {
-            "idle_transaction_timeout_s": 1
+            "idle_transaction_timeout_s": 2
         }
+        del connections[alias]  # the one inherited has read its options
 
 
 @dataclass
