@@ -30,7 +30,7 @@ expected-statuses = [200, 201, 202, 204, 304, 400, 401, 404, 409, 429]
 expected-statuses = [400, 401, 404, 405, 409, 413, 415, 429, 431]
 """
 # Ends the session whose token all the requests carry.
-EXCLUDED = ("/api/v1/auth/sessions", "/api/v1/auth/sessions/{id}", "/api/v1/auth/logout", "/api/v1/users/me/password")
+EXCLUDED = ("/api/v1/auth/sessions", "/api/v1/auth/logout", "/api/v1/users/me/password")
 
 
 def test_the_schema_describes_every_operation_and_its_problems(stack):
@@ -66,7 +66,9 @@ def test_no_input_breaks_the_contract(stack):
             "--generation-database", "none",
             "--request-timeout", "10",
             "--continue-on-failure",
-            "--workers", "2",
+            # One thread: Python 3.11 counts the depth of parsed code for all threads together (python/cpython#106905),
+            # so that now and then two of them broke off with a SystemError of its own.
+            "--workers", "1",
             "--no-color",
         ]  # fmt: skip
         for path in EXCLUDED:
