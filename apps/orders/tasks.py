@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from apps.orders.services.expiry import expire_orders
 from apps.orders.services.flash_queue import drain_queues
-from apps.orders.services.flash_sales import sweep_sales
+from apps.orders.services.flash_sales import purge_sales, sweep_sales
 from apps.orders.services.flash_transfers import resume_transfers
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
 from apps.orders.services.reaper import reap_stale_holds
@@ -58,3 +58,9 @@ def resume_open_transfers() -> None:
 def drain_sale_queues() -> None:
     """Serve those who wait in the queues of flash sales."""
     drain_queues()
+
+
+@shared_task(name="orders.purge_sales")
+def purge_old_sales() -> None:
+    """Clear what is kept of flash sales that were closed long ago."""
+    purge_sales(now=timezone.now())

@@ -17,6 +17,7 @@ class FlashSale(models.Model):
     """A sale: when, how, and where the staff have brought it. `version` is raised by one with every change.
 
     `closed_at` is set once all allotments are closed and nothing is on its way: from then on no unit is the sale's.
+    Long after that its rows elsewhere are cleared, between `purging_since` and `purged_at`; this one stays.
     """
 
     databases: ClassVar[tuple[str, ...]] = ("promotions",)
@@ -32,6 +33,8 @@ class FlashSale(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    purging_since = models.DateTimeField(null=True, blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "promotions_sale"

@@ -82,5 +82,6 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("payments.purge_callbacks", 39),
         _hourly("inventory.purge_movements", 45),
         _hourly("promotions.purge_tickets", 51),
+        _hourly("orders.purge_sales", 57),
     )
 }

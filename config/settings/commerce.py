@@ -66,3 +66,6 @@ FLASH_QUEUE_GRACE_S = 20.0
 FLASH_TICKET_END_S = 45.0
 FLASH_TICKET_LOST_S = 5.0
 FLASH_TICKET_RETENTION_DAYS = 7
+# Claims, purchases, allotments and transfers of a sale are kept so long after it was closed: longer than settled
+# reservations, which a refund of one of its orders restocks.
+FLASH_SALE_RETENTION_DAYS = env.integer("FLOODGATE_FLASH_SALE_RETENTION_DAYS", default=60)

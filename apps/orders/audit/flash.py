@@ -39,13 +39,14 @@ def allotments_within_bounds(alias: str, now: datetime) -> Iterator[Finding]:
 
 def quotas_are_what_was_transferred(alias: str, now: datetime) -> Iterator[Finding]:
     """The quota of each allotment is what was received for it less what was given up."""
+    kept = _kept()
     for sale_id, sku, quota, received, given in fetch(
         alias,
         "SELECT sale_id, sku, SUM(quota), SUM(received), SUM(given) FROM ("
         "SELECT sale_id, sku, quota, 0 AS received, 0 AS given FROM promotions_allotment UNION ALL "
         "SELECT sale_id, sku, 0, quantity, 0 FROM promotions_receipt UNION ALL "
         "SELECT sale_id, sku, 0, 0, quantity FROM promotions_transfer) moves "
-        f"GROUP BY sale_id, sku HAVING SUM(quota) <> SUM(received) - SUM(given) LIMIT {MAX_FINDINGS}",
+        f"WHERE {kept} GROUP BY sale_id, sku HAVING SUM(quota) <> SUM(received) - SUM(given) LIMIT {MAX_FINDINGS}",
     ):
         yield _of_item(alias, (sale_id, sku), f"quota {quota}; received {received}, gave {given}", part="transfers")
 
@@ -58,7 +59,7 @@ def sold_is_what_is_claimed(alias: str, now: datetime) -> Iterator[Finding]:
         "SELECT sale_id, sku, SUM(sold), SUM(claimed), SUM(booked), SUM(settled_units) FROM ("
         "SELECT sale_id, sku, sold, 0 AS claimed, settled AS booked, 0 AS settled_units FROM promotions_allotment "
         f"UNION ALL SELECT sale_id, sku, 0, SUM(quantity), 0, {settled} FROM promotions_claim WHERE {_NOT_RETURNED} "
-        "GROUP BY sale_id, sku) sides GROUP BY sale_id, sku "
+        f"GROUP BY sale_id, sku) sides WHERE {_kept()} GROUP BY sale_id, sku "
         f"HAVING SUM(sold) <> SUM(claimed) OR SUM(booked) <> SUM(settled_units) LIMIT {MAX_FINDINGS}",
     ):
         detail = f"sold {sold}, claimed {claimed}; settled {booked}, settled claims {settled_units}"
@@ -72,7 +73,7 @@ def purchases_are_what_is_claimed(alias: str, now: datetime) -> Iterator[Finding
         "SELECT sale_id, sku, user_id, SUM(bought), SUM(claimed) FROM ("
         "SELECT slot, sale_id, sku, user_id, bought, 0 AS claimed FROM promotions_purchase UNION ALL "
         f"SELECT slot, sale_id, sku, user_id, 0, quantity FROM promotions_claim WHERE {_NOT_RETURNED}) sides "
-        f"GROUP BY slot, sale_id, sku, user_id HAVING SUM(bought) <> SUM(claimed) LIMIT {MAX_FINDINGS}",
+        f"WHERE {_kept()} GROUP BY slot, sale_id, sku, user_id HAVING SUM(bought) <> SUM(claimed) LIMIT {MAX_FINDINGS}",
     ):
         yield Finding(
             "flash sales",
@@ -203,7 +204,7 @@ def _sums(table: str) -> dict[tuple[str, ItemKey], tuple[int, int, int]]:
         for creditor, sale_id, sku, count, units, checksum in fetch(
             alias,
             f"SELECT {column}, sale_id, sku, COUNT(*), SUM(quantity), SUM(CRC32(CONCAT(id, ':', quantity))) "
-            f"FROM {table} GROUP BY 1, 2, 3",
+            f"FROM {table} WHERE {_kept()} GROUP BY 1, 2, 3",
         ):
             key = _creditor_alias(creditor, sku) if creditor else alias, (sale_id, sku)
             known = sums.get(key, (0, 0, 0))
@@ -332,6 +333,12 @@ def sales_end_in_time(_: str, now: datetime) -> Iterator[Finding]:
         for sale_id, sku in fetch(alias, "SELECT sale_id, sku FROM promotions_allotment WHERE NOT closed"):
             if sale_id in closed:
                 yield _of_item(alias, (sale_id, sku), "open, though the sale is closed", part="open")
+
+
+def _kept() -> str:
+    """Return the condition on `sale_id` that leaves out sales whose rows are being cleared, table by table."""
+    rows = fetch("promotions", "SELECT id FROM promotions_sale WHERE purging_since IS NOT NULL AND purged_at IS NULL")
+    return f"sale_id NOT IN ({', '.join(str(sale_id) for (sale_id,) in rows)})" if rows else "TRUE"
 
 
 def _latest(*times: datetime | None) -> datetime | None:

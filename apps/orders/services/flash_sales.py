@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.inventory.errors import StockMismatch, UnknownSku
+from apps.inventory.places import inventory_aliases
 from apps.orders.domain import OrderStatus, round_money
 from apps.orders.errors import OrderNotCancellable
 from apps.orders.services.cancellation import cancel_order_as_staff
@@ -168,6 +169,26 @@ def sweep_sales(*, now: datetime) -> SweepReport:
                 counts["begun"] += 1
         except SaleChanged:
             counts["changed"] += 1
+    return SweepReport(dict(counts))
+
+
+def purge_sales(*, now: datetime) -> SweepReport:
+    """Clear what the databases keep of sales that were closed long ago; returns counts. Resumable, and throttled."""
+    counts: Counter[str] = Counter()
+    stop_at = time.monotonic() + settings.PURGE_DEADLINE_S
+    for sale_id in promotions.begin_purge(now=now):
+        if time.monotonic() >= stop_at:
+            break
+        try:
+            done = all(promotions.purge_on_shard(alias, sale_id) for alias in shard_aliases()) and all(
+                promotions.purge_in_stock(alias, sale_id) for alias in inventory_aliases()
+            )
+        except DatabaseError:
+            _log.warning("sale %d is not cleared yet", sale_id, exc_info=True)
+            done = False
+        if done:
+            promotions.finish_purge(sale_id, now=now)
+        counts["purged" if done else "left"] += 1
     return SweepReport(dict(counts))
 
 

@@ -3,6 +3,7 @@
 from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
 from apps.promotions.services.queue import SaleQueue
+from apps.promotions.services.retention import begin_purge, finish_purge, purge_in_stock, purge_on_shard
 from apps.promotions.services.sales import change_sale, create_sale, mark_closed, move_sale, shorten_sale
 from apps.promotions.services.tickets import (
     end_each,
@@ -18,6 +19,7 @@ from apps.promotions.services.transfers import mark_done, record_debit, record_r
 
 __all__ = [
     "SaleQueue",
+    "begin_purge",
     "begin_settling",
     "change_sale",
     "check_open",
@@ -27,6 +29,7 @@ __all__ = [
     "debit_allotment",
     "end_each",
     "end_tickets",
+    "finish_purge",
     "finish_settling",
     "give_back",
     "give_up_at",
@@ -34,6 +37,8 @@ __all__ = [
     "mark_closed",
     "mark_done",
     "move_sale",
+    "purge_in_stock",
+    "purge_on_shard",
     "purge_tickets",
     "read_ticket",
     "receive",

@@ -1,12 +1,14 @@
 """Buying in a flash sale: the order, the limit, the clock, the token, the repeat, and what becomes of the units."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 
+from apps.orders.audit import flash
 from apps.orders.services import flash_placement
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.expiry import expire_orders
@@ -15,11 +17,13 @@ from apps.orders.services.flash_sales import (
     end_sale,
     extend_sale,
     pause_sale,
+    purge_sales,
     raise_quota,
     resume_sale,
     sweep_sales,
 )
 from apps.orders.services.stock import sync_due_stock, sync_stock_of
+from apps.promotions import services as promotions
 from apps.promotions.errors import (
     PurchaseLimitReached,
     PurchaseTokenInvalid,
@@ -32,6 +36,7 @@ from apps.promotions.errors import (
 )
 from apps.promotions.selectors import get_sale
 from apps.promotions.services import issue_purchase_token
+from apps.promotions.types import Sale
 from infra.errors import LimitReached, ValidationFailed
 from infra.idempotency.errors import IdempotencyKeyReused
 from tests.factories.inventory import counters
@@ -42,6 +47,7 @@ from tests.factories.promotions import (
     buy,
     counters_of,
     flash_request,
+    held_orders,
     make_sale,
     pay,
     quotas,
@@ -376,3 +382,62 @@ def test_a_change_by_someone_who_read_an_older_version_is_refused():
     end_sale(sale.id, now=timezone.now())
     with pytest.raises(SaleRefused):
         resume_sale(sale.id, now=timezone.now())
+
+
+def closed_long_ago(sale: Sale) -> datetime:
+    """Return a moment at which the retention of the sale's rows is over."""
+    closed_at = get_sale(sale.id).closed_at
+    assert closed_at is not None
+    return closed_at + timedelta(days=settings.FLASH_SALE_RETENTION_DAYS, seconds=1)
+
+
+def test_a_sale_that_was_closed_long_ago_is_cleared_and_its_orders_can_still_be_refunded():
+    sale = make_sale(quota=4, on_hand=10)
+    paid, unpaid = buy(sale, make_buyer(shard=0)), buy(sale, make_buyer(shard=1))
+    pay(paid)
+    sync_due_stock(now=timezone.now())
+    end_sale(sale.id, now=timezone.now())
+    later = closed_long_ago(sale)
+
+    purge_sales(now=later - timedelta(seconds=2))
+    assert sold(sale) == 2
+    purge_sales(now=later)
+    assert sold(sale) == 1, "an order of it is undecided on the other shard"
+    expire(unpaid)
+    purge_sales(now=later)
+
+    assert (allotments(sale), held_orders(sale), transfers_under_way(sale)) == ({}, [], 0)
+    assert counters_of(sale) == (9, 0, 0)
+    cancel(paid)
+    assert counters_of(sale) == (10, 0, 0)
+    assert get_sale(sale.id).state == "ended"
+
+
+def test_the_audit_leaves_a_sale_alone_while_it_is_being_cleared():
+    sale = make_sale(quota=4)
+    order = buy(sale, make_buyer(shard=0))
+    pay(order)
+    sync_due_stock(now=timezone.now())
+    end_sale(sale.id, now=timezone.now())
+    checks = (flash.sold_is_what_is_claimed, flash.purchases_are_what_is_claimed, flash.quotas_are_what_was_transferred)
+
+    def findings() -> list[str]:
+        return [
+            finding.subject
+            for check in checks
+            for finding in check("shard_0", timezone.now())
+            if str(sale.id) in finding.subject
+        ]
+
+    def delete_claims() -> None:
+        with connections["shard_0"].cursor() as cursor:
+            cursor.execute("DELETE FROM promotions_claim WHERE sale_id = %s", [sale.id])
+
+    assert sale.id in set(promotions.begin_purge(now=closed_long_ago(sale)))
+    delete_claims()
+    assert findings() == []
+    promotions.finish_purge(sale.id, now=timezone.now())
+    assert len(findings()) == 2
+    purge_again = promotions.purge_on_shard("shard_0", sale.id)
+    assert purge_again
+    assert findings() == []
