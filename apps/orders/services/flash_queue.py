@@ -161,6 +161,17 @@ def is_waiting(sale: Sale) -> bool:
         return True
 
 
+def forget_queues(sale: Sale) -> None:
+    """Delete the queues of a sale that is closed. A queue that cannot be reached is left: nobody reads it any more."""
+    if sale.mode != SaleMode.QUEUED:
+        return
+    try:
+        for alias in shard_aliases():
+            SaleQueue(sale.id, alias).forget()
+    except QueueUnavailable as error:
+        _log.warning("the queues of sale %d stay behind: %s", sale.id, error)
+
+
 class QueueDrain:
     """Serves one queue in order of arrival; its steps are methods so that a test can stop between any two of them."""
 

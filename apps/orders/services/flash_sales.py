@@ -18,7 +18,7 @@ from apps.inventory.places import inventory_aliases
 from apps.orders.domain import OrderStatus, round_money
 from apps.orders.errors import OrderNotCancellable
 from apps.orders.services.cancellation import cancel_order_as_staff
-from apps.orders.services.flash_queue import is_waiting
+from apps.orders.services.flash_queue import forget_queues, is_waiting
 from apps.orders.services.flash_transfers import allot_from_stock, complete_all, open_transfers_of
 from apps.orders.services.stock import statuses_of
 from apps.orders.types import SweepReport
@@ -149,6 +149,7 @@ def wind_up(sale_id: int, *, now: datetime) -> bool:
         if any(True for _ in open_transfers_of(items)) or (now < _tickets_end_at(sale) and is_waiting(sale)):
             return False
         promotions.mark_closed(sale, now=now)
+        forget_queues(sale)
     except (DatabaseError, DomainError, SaleChanged, StockMismatch, TransferMismatch):
         _log.warning("sale %d is not closed yet", sale_id, exc_info=True)
         return False

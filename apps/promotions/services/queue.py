@@ -4,7 +4,7 @@ An entry is durable when `enqueue` returns (appendonly, fsync always) and stays 
 ticket end once is its row on the shard, never anything here: a queue that is read twice, or emptied, does no harm.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -97,9 +97,9 @@ class SaleQueue:
         """Give the lease up."""
         self._run(_RELEASE, [self._lease], [holder])
 
-    def forget(self, tickets: Collection[Ticket] = ()) -> None:
-        """Delete the queue, and what it knows of the tickets."""
-        self._call("delete", self._stream, self._counters, self._lease, *(self._ticket(each) for each in tickets))
+    def forget(self) -> None:
+        """Delete the queue of a sale that is closed; what it knows of tickets goes by itself when its time is over."""
+        self._call("delete", self._stream, self._counters, self._lease)
 
     def _ticket(self, ticket: Ticket) -> str:
         return f"{self._prefix}:ticket:{ticket.user_id}:{ticket.digest.hex()}"

@@ -77,7 +77,9 @@ def ask(buyer: Buyer, place: QueuePlace, *, after_s: float = 0.0) -> Any:
 def empty_the_queue(sale: Sale, tickets: Sequence[Ticket]) -> None:
     """Do what a Redis that has lost its memory does."""
     for alias in settings.SHARD_ALIASES:
-        SaleQueue(sale.id, alias).forget(tickets)
+        queue = SaleQueue(sale.id, alias)
+        queue.forget()
+        queue._call("delete", *(queue._ticket(ticket) for ticket in tickets))
 
 
 @pytest.mark.parametrize("shard", [0, 1])
@@ -372,7 +374,7 @@ def test_who_was_queued_before_the_end_is_served_after_it():
 
 @pytest.mark.parametrize("stop", [end_sale, cancel_sale])
 def test_who_waits_when_a_sale_is_stopped_is_refused_and_the_sale_closes(stop):
-    sale, buyer = queued_sale(quota=4), make_buyer()
+    sale, buyer, aliases = queued_sale(quota=4), make_buyer(), settings.SHARD_ALIASES
     place = draw_ticket(sale, buyer)
 
     assert not stop(sale.id, now=timezone.now()), "somebody waits"
@@ -381,6 +383,7 @@ def test_who_waits_when_a_sale_is_stopped_is_refused_and_the_sale_closes(stop):
 
     assert (ask(buyer, place).status, ask(buyer, place).code) == ("refused", "sale_ended")
     assert get_sale(sale.id).closed_at is not None
+    assert all(SaleQueue(sale.id, alias)._call("keys", f"*flash:{sale.id}:{alias}:stream") == [] for alias in aliases)
     assert (sum(quotas(sale)), counters_of(sale)) == (0, (4, 0, 0))
 
 
