@@ -65,6 +65,8 @@ def remember_noted_months(drafts: Sequence[OrderDraft]) -> None:
 
 def _by_month(drafts: Sequence[OrderDraft]) -> Mapping[Month, Sequence[OrderDraft]]:
     """Sort drafts by the months of their ids; ids grow with time, so nearly always the ends tell that it is one."""
+    if not drafts:
+        return {}
     ids = [draft.order.id for draft in drafts]
     first = Month.of_id(min(ids))
     if first == Month.of_id(max(ids)):
