@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from apps.orders.audit import flash, reservations
 from apps.orders.audit.findings import Finding
+from apps.orders.selectors import get_placed_order
 from apps.orders.services import flash_placement
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.flash_sales import end_sale
@@ -255,7 +256,7 @@ def test_a_ticket_that_ended_as_nothing_is_found(subject: Subject) -> None:
 
 
 def order_of(subject: Subject):
-    return flash_placement.get_placed_order(order_id=subject.order_id)
+    return get_placed_order(order_id=subject.order_id)
 
 
 def pay_and_sync(subject: Subject) -> None:
