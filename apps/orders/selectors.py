@@ -85,7 +85,8 @@ def open_unpaid_counts(alias: str, user_ids: Collection[int], *, now: datetime) 
         with telling_month_errors(table=Order.table, month=month, alias=alias), connections[alias].cursor() as cursor:
             cursor.execute(
                 f"SELECT user_id, COUNT(*) FROM {Order.objects.table_for(month)} "  # noqa: S608 - numbers and constants
-                f"WHERE ({owners}) AND status = '{OrderStatus.PENDING_PAYMENT}' GROUP BY user_id"
+                f"FORCE INDEX (orders_order_user) WHERE ({owners}) AND status = '{OrderStatus.PENDING_PAYMENT}' "
+                "GROUP BY user_id"
             )
             for user_id, count in cursor.fetchall():
                 counts[user_id] += count

@@ -102,7 +102,7 @@ def read_bought(alias: str, keys: Collection[PurchaseKey]) -> dict[PurchaseKey, 
     parameters = [value for sale_id, sku, user_id in keys for value in (slot_of_user(user_id), sale_id, sku, user_id)]
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT sale_id, sku, user_id, bought FROM promotions_purchase "  # noqa: S608
+            "SELECT sale_id, sku, user_id, bought FROM promotions_purchase FORCE INDEX (PRIMARY) "  # noqa: S608
             f"WHERE (slot, sale_id, sku, user_id) IN ({condition})",
             parameters,
         )
@@ -161,7 +161,7 @@ def read_claims(alias: str, order_ids: Collection[int]) -> list[SaleClaim]:
     marks = ", ".join(["(%s, %s)"] * len(order_ids))
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT order_id, user_id, sale_id, sku, quantity, state FROM promotions_claim "  # noqa: S608
+            "SELECT order_id, user_id, sale_id, sku, quantity, state FROM promotions_claim FORCE INDEX (PRIMARY) "  # noqa: S608
             f"WHERE (slot, order_id) IN ({marks})",
             [value for order_id in order_ids for value in (slot_of(order_id), order_id)],
         )

@@ -28,7 +28,8 @@ def lock_customers(alias: str, user_ids: Collection[int]) -> None:
     condition = " OR ".join([f"(slot={slot} AND user_id={user_id:d})" for slot, user_id in keys])
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            f"SELECT user_id FROM users_customer WHERE {condition} ORDER BY slot, user_id FOR UPDATE"  # noqa: S608 - numbers
+            "SELECT user_id FROM users_customer FORCE INDEX (PRIMARY) "  # noqa: S608 - numbers
+            f"WHERE {condition} ORDER BY slot, user_id FOR UPDATE"
         )
         cursor.fetchall()
 

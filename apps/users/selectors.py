@@ -86,7 +86,7 @@ def address_snapshots(alias: str, wanted: Collection[tuple[int, int]]) -> dict[t
         ]
     )
     with connections[alias].cursor() as cursor:
-        cursor.execute(f"SELECT user_id, id, details FROM users_address WHERE {condition}")  # noqa: S608 - numbers
+        cursor.execute(f"SELECT user_id, id, details FROM users_address FORCE INDEX (PRIMARY) WHERE {condition}")  # noqa: S608 - numbers
         rows = cursor.fetchall()
     return {
         (user_id, address_id): AddressSnapshot(address_id, _NO_ADDRESS | open_json(sealed), sealed)

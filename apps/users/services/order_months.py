@@ -10,7 +10,8 @@ from infra.sharding.places import place_of_user
 from infra.sharding.slots import slot_of_user
 
 _UPDATE: Final = (
-    "UPDATE users_customer SET first_order_month = LEAST(COALESCE(first_order_month, %s), %s),"
+    # The index by force: for several rows of a small table the optimizer would read all of it.
+    "UPDATE users_customer FORCE INDEX (PRIMARY) SET first_order_month = LEAST(COALESCE(first_order_month, %s), %s),"
     " last_order_month = GREATEST(COALESCE(last_order_month, %s), %s)"
     # ORs, not a row constructor: for an UPDATE by one with a single member, MariaDB scans all partitions.
     " WHERE ({rows})"
