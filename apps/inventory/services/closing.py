@@ -40,7 +40,7 @@ _RESTOCK: Final = _Transition(
 
 
 def confirm(order_ids: Collection[int], *, now: datetime) -> int:
-    """Mark holds whose order exists, so that nobody looks for it again; return how many orders' rows moved.
+    """Mark holds whose order exists, so that nobody looks for it again; return how many rows (SKUs) moved.
 
     Idempotent: what is not `held` is left as it is.
     """
@@ -127,14 +127,13 @@ def _advance_batch(transition: _Transition, alias: str, order_ids: Sequence[int]
 
 def _confirm_batch(alias: str, order_ids: Sequence[int], now: datetime) -> int:
     with transaction.atomic(using=alias):
-        rows = locks.lock_reservations(alias, order_ids)
-        orders = {row.order_id for row in rows if row.state == ReservationState.HELD}
-        if not orders:
-            return 0
-        statements.change_state(
-            alias, orders, from_states=(ReservationState.HELD,), to_state=ReservationState.CONFIRMED, now=now
+        return statements.change_state(
+            alias,
+            order_ids,
+            from_states=(ReservationState.HELD,),
+            to_state=ReservationState.CONFIRMED,
+            now=now,
         )
-        return len(orders)
 
 
 def _batches(order_ids: Collection[int]) -> Iterator[list[int]]:

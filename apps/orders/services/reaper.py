@@ -12,7 +12,7 @@ step may be repeated, so a reaper that is killed between two of them loses nothi
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,7 +26,7 @@ from apps.inventory.selectors import stale_holds
 from apps.inventory.types import Hold
 from apps.orders.domain import Closure, FulfillmentStatus, PaymentStatus
 from apps.orders.models import Order, OrderKind
-from apps.orders.selectors import order_kinds
+from apps.orders.selectors import states_of
 from apps.orders.types import SweepReport
 from infra.errors import DomainError
 from infra.sharding.months import Month
@@ -49,25 +49,27 @@ class HoldReaper:
         before = now - timedelta(seconds=settings.ORDER_WRITE_DEADLINE_S)
         counts: Counter[str] = Counter()
         for holds in _stale_orders(before):
-            by_place: dict[Place, dict[int, Hold]] = defaultdict(dict)
+            by_alias: dict[str, dict[int, Hold]] = defaultdict(dict)
             for hold in holds:
-                by_place[place_of_order(hold.order_id)][hold.order_id] = hold
-            for place, members in by_place.items():
+                by_alias[place_of_order(hold.order_id).alias][hold.order_id] = hold
+            for alias, members in by_alias.items():
                 try:
-                    counts += self._settle(place, members, now=now)
+                    counts += self._settle(members, now=now)
                 except (DatabaseError, DomainError):
-                    _log.warning("holds of %d orders wait for %s", len(members), place.alias, exc_info=True)
+                    _log.warning("holds of %d orders wait for %s", len(members), alias, exc_info=True)
                     counts["unreachable"] += len(members)
         return SweepReport(dict(counts))
 
-    def _settle(self, place: Place, members: dict[int, Hold], *, now: datetime) -> Counter[str]:
-        kinds = order_kinds(place, members)
+    def _settle(self, members: dict[int, Hold], *, now: datetime) -> Counter[str]:
+        """Settle holds of one shard."""
+        kinds = _kinds(members)
         real = [order_id for order_id, kind in kinds.items() if kind == OrderKind.REAL]
         void = [order_id for order_id, kind in kinds.items() if kind == OrderKind.VOID]
         counts: Counter[str] = Counter()
         for order_id in members.keys() - kinds.keys():
             try:
-                (void if self.insert_tombstone(place, members[order_id], now=now) else real).append(order_id)
+                is_void = self.insert_tombstone(place_of_order(order_id), members[order_id], now=now)
+                (void if is_void else real).append(order_id)
             except OperationalError as error:
                 _log.warning("the hold of order %d waits: %s", order_id, error)
                 counts["waiting"] += 1
@@ -91,7 +93,7 @@ class HoldReaper:
             with place.atomic():
                 void_order(place, hold, now=now).save(using=place.alias, force_insert=True)
         except IntegrityError:
-            return order_kinds(place, [hold.order_id])[hold.order_id] == OrderKind.VOID
+            return _kinds([hold.order_id])[hold.order_id] == OrderKind.VOID
         return True
 
     def confirm(self, order_ids: Sequence[int], *, now: datetime) -> None:
@@ -127,6 +129,11 @@ def void_order(place: Place, hold: Hold, *, now: datetime) -> Order:
         request_digest=hold.request_digest,
         updated_at=now,
     )
+
+
+def _kinds(order_ids: Iterable[int]) -> dict[int, OrderKind]:
+    """Return what stands under each id: a real order or a tombstone; absent ids are absent."""
+    return {order_id: kind for order_id, (kind, _) in states_of(order_ids).items()}
 
 
 def _stale_orders(before: datetime) -> Iterator[Sequence[Hold]]:

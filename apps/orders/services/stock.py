@@ -15,7 +15,8 @@ from django.db import DatabaseError
 from apps.inventory import services as inventory
 from apps.inventory.errors import StockMismatch
 from apps.orders.domain import OrderStatus, StockTarget, stock_target
-from apps.orders.models import Order, OrderKind
+from apps.orders.models import OrderKind
+from apps.orders.selectors import states_of
 from apps.orders.services.flash_stock import flash_claims_of, sync_flash_units
 from apps.orders.types import SweepReport
 from apps.promotions.errors import TransferMismatch
@@ -24,8 +25,7 @@ from infra.followups.rounds import shard_round
 from infra.followups.services import done_all, due, postpone, schedule
 from infra.followups.types import FollowUp
 from infra.mysql.errors import is_connection_lost
-from infra.sharding.months import Month
-from infra.sharding.places import Place, place_of_order
+from infra.sharding.places import Place
 
 _log = logging.getLogger(__name__)
 
@@ -102,12 +102,9 @@ def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
 
 
 def statuses_of(order_ids: Iterable[int]) -> dict[int, OrderStatus]:
-    """Return the statuses of those of the orders that are there, in one statement for each slot and month."""
-    by_month: dict[tuple[Place, Month], list[int]] = defaultdict(list)
-    for order_id in order_ids:
-        by_month[place_of_order(order_id), Month.of_id(order_id)].append(order_id)
-    statuses: dict[int, OrderStatus] = {}
-    for (place, month), members in by_month.items():
-        rows = Order.objects.at(place, month).filter(id__in=members, kind=OrderKind.REAL).values_list("id", "status")
-        statuses |= {order_id: OrderStatus(status) for order_id, status in rows}
-    return statuses
+    """Return the statuses of those of the orders that are there; tombstones are not."""
+    return {
+        order_id: OrderStatus(status)
+        for order_id, (kind, status) in states_of(order_ids).items()
+        if kind == OrderKind.REAL
+    }
