@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 from apps.catalog.models import Category
 from apps.catalog.types import CachedBody, ProductPage, SkuPrice
 from infra.caching.l1 import L1Cache
+from infra.mysql.literals import word
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -74,15 +75,14 @@ def load_prices(skus: Collection[str]) -> dict[str, SkuPrice]:
 
     In SQL, like `load_products`: orders of many SKUs ask for some of them nearly each time.
     """
-    markers = ", ".join(["%s"] * len(skus))
+    codes = ",".join([word(sku) for sku in skus])
     with connections["catalog"].cursor() as cursor:
         cursor.execute(
             "SELECT s.code, p.id, COALESCE(NULLIF(s.name, ''), p.title), a.amount, a.currency "  # noqa: S608
             "FROM catalog_sku s "
             "JOIN catalog_product p ON p.id = s.product_id AND p.is_active "
-            "JOIN catalog_price a ON a.sku_id = s.id AND a.currency = %s "
-            f"WHERE s.code IN ({markers}) AND s.is_active",
-            [settings.CURRENCY, *skus],
+            f"JOIN catalog_price a ON a.sku_id = s.id AND a.currency = {word(settings.CURRENCY)} "
+            f"WHERE s.code IN ({codes}) AND s.is_active"
         )
         rows = cursor.fetchall()
     return {

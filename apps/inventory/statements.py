@@ -10,7 +10,7 @@ from django.db import connections
 
 from apps.inventory.models import ReservationState
 from apps.inventory.types import Claim
-from infra.mysql.literals import binary, moment, text
+from infra.mysql.literals import binary, moment, word
 from infra.sharding.ids import slot_of
 
 
@@ -84,7 +84,7 @@ def insert_reservations(
     )
     values = ",".join(
         [
-            f"({slot},{order_id},{text(sku)},{quantity},{state:d},{user_id},{binary(digest)},{at},{at})"
+            f"({slot},{order_id},{word(sku)},{quantity},{state:d},{user_id},{binary(digest)},{at},{at})"
             for slot, order_id, sku, quantity, user_id, digest in rows
         ]
     )
@@ -130,7 +130,7 @@ def _move_counters(alias: str, quantities: Mapping[str, int], *, changes: str, g
 
     FOUND_ROWS and the version make the count the number of rows that passed the guard.
     """
-    pairs = [(text(sku), units) for sku, units in sorted(quantities.items())]
+    pairs = [(word(sku), units) for sku, units in sorted(quantities.items())]
     case = "CASE sku " + " ".join([f"WHEN {sku} THEN {units:d}" for sku, units in pairs]) + " END"
     skus = ",".join([sku for sku, _ in pairs])
     with connections[alias].cursor() as cursor:

@@ -1,11 +1,12 @@
 """Pure rules of an order: money, merging of lines, statuses and transitions. No I/O, no Django."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from functools import cache
 from typing import Final
+
+from msgspec import Struct
 
 
 class OrderStatus(StrEnum):
@@ -157,13 +158,18 @@ def round_money(amount: Decimal, currency: str) -> Decimal:
 
 
 @cache
+def no_money(currency: str) -> Decimal:
+    """Return nothing, with the currency's decimals."""
+    return round_money(Decimal(0), currency)
+
+
+@cache
 def _unit_of(currency: str) -> Decimal:
     """Return one of the currency's smallest unit."""
     return Decimal(1).scaleb(-currency_decimals(currency))
 
 
-@dataclass(frozen=True, slots=True)
-class MergedLine:
+class MergedLine(Struct, frozen=True):
     """The lines of one SKU as one; `first_index` is where the client wrote it first."""
 
     sku: str
@@ -184,8 +190,7 @@ def merge_lines(lines: Iterable[tuple[str, int]]) -> list[MergedLine]:
     return list(merged.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """The sums of an order, in its currency; they add up (`total`)."""
 
     subtotal: Decimal
@@ -210,6 +215,9 @@ def totals_of(
 ) -> Totals:
     """Return the sums; raises ValueError when the total would be below zero."""
     subtotal = round_money(sum(line_totals, Decimal(0)), currency)
+    if not (discount or points_value or shipping_fee):
+        nothing = no_money(currency)
+        return Totals(subtotal, nothing, nothing, nothing, subtotal)
     total = subtotal - discount - points_value + shipping_fee
     if total < 0:
         raise ValueError(f"total {total} is below zero")

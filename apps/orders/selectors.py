@@ -179,6 +179,8 @@ def states_of(order_ids: Iterable[int]) -> dict[int, tuple[OrderKind, str]]:
         by_table.setdefault((place_of_order(order_id).alias, Month.of_id(order_id)), []).append(order_id)
     states: dict[int, tuple[OrderKind, str]] = {}
     for (alias, month), ids in by_table.items():
+        if not Order.objects.can_exist(alias, month):
+            continue
         keys = ",".join([f"({slot_of(order_id)},{order_id:d})" for order_id in ids])
         with telling_month_errors(table=Order.table, month=month, alias=alias), connections[alias].cursor() as cursor:
             cursor.execute(

@@ -4,7 +4,6 @@ Whether a token's session still lives is not said here: see `apps.users.revocati
 """
 
 import hmac
-import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from functools import lru_cache
@@ -12,8 +11,8 @@ from typing import Any, Final
 
 import jwt
 import msgspec
-from cachetools import LRUCache
 from django.conf import settings
+from lru import LRU
 
 from apps.users.errors import TokenExpired, TokenInvalid
 from apps.users.types import Shopper
@@ -51,27 +50,22 @@ class AccessTokens:
     """The verified tokens of this process: each signature is checked once (bounded, least recently used out first)."""
 
     def __init__(self, max_count: int) -> None:
-        self._known: LRUCache[str, tuple[Shopper, int]] = LRUCache(max_count)
-        self._lock = threading.Lock()
+        self._known: LRU[str, tuple[Shopper, int]] = LRU(max_count)
 
     def shopper_of(self, token: str, *, now: datetime) -> Shopper:
         """Return whom a genuine token that has not expired names; raises TokenInvalid, TokenExpired."""
-        with self._lock:
-            known = self._known.get(token)
+        known = self._known.get(token)
         shopper, expires_at = known if known is not None else _verify(token, now)
         if now.timestamp() >= expires_at:
-            with self._lock:
-                self._known.pop(token, None)
+            self._known.pop(token, None)
             raise TokenExpired("The access token has expired. Get a new one at /auth/token/refresh.")
         if known is None:
-            with self._lock:
-                self._known[token] = (shopper, expires_at)
+            self._known[token] = (shopper, expires_at)
         return shopper
 
     def forget(self) -> None:
         """Forget all; for tests and after a change of keys."""
-        with self._lock:
-            self._known.clear()
+        self._known.clear()
 
 
 class _Claims(msgspec.Struct):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from cachetools import LRUCache
+from lru import LRU
 
 from infra.errors import Overloaded
 
@@ -16,6 +16,10 @@ V = TypeVar("V")
 
 _WAIT_S: Final = 10.0
 """No request waits longer than this for another one's load; the databases' own time limits are shorter."""
+
+
+_AHEAD: Final = 0.25
+"""The part of its time for which a value may be loaded again before that time is over."""
 
 
 @dataclass(slots=True)
@@ -51,9 +55,9 @@ class L1Cache(Generic[K, V]):
       every `retry_s`. A key never loaded raises the source's error.
     * Concurrent readers of a key cause one load. At most `load_limit` loads run at once; keys missed meanwhile are
       gathered into the next one, so that a flood of misses takes few connections.
-    * A load takes along up to `batch_size` other keys whose time is over and which were read since they were loaded,
-      or within `max_idle_loads` loads before, so that a wide set of warm keys costs few round trips; a batch of 0 where
-      loading several keys costs as much as each alone.
+    * A load takes along up to `batch_size` other keys whose time is over, or in its last quarter, and which were read
+      since they were loaded, or within `max_idle_loads` loads before. So a wide set of warm keys costs few round trips,
+      and few readers wait for one; a batch of 0 where loading several keys costs as much as each alone.
     * At most `size` keys are kept, the least recently read go first.
 
     Safe for threads and greenlets. Costs no work in the background.
@@ -83,7 +87,7 @@ class L1Cache(Generic[K, V]):
         self._load_limit = load_limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: LRUCache[K, _Entry[V]] = LRUCache(size)
+        self._entries: LRU[K, _Entry[V]] = LRU(size)
         self._loads: dict[K, _Load[K, V]] = {}
         self._running_count = 0
         self._next: _Load[K, V] | None = None
@@ -93,15 +97,30 @@ class L1Cache(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return the key's value, or None if there is none; raises what `load_many` raises."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None and self._clock() < entry.fresh_until:
-                entry.idle_loads = 0
-                return entry.value
+        entry = self._entries.get(key)
+        if entry is not None and self._clock() < entry.fresh_until:
+            entry.idle_loads = 0
+            return entry.value
         return self.get_many((key,)).get(key)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """Return the values of the keys that exist; raises what `load_many` raises."""
+        values: dict[K, V] = {}
+        old: list[K] = []
+        # Without the lock: a look into the cache is one step, and whoever replaces an entry makes a new one.
+        entries, now = self._entries, self._clock()
+        for key in keys:
+            entry = entries.get(key)
+            if entry is None or now >= entry.fresh_until:
+                old.append(key)
+            else:
+                entry.idle_loads = 0
+                if entry.value is not None:
+                    values[key] = entry.value
+        return values | self._get_old(old) if old else values
+
+    def _get_old(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the values of keys that were not fresh a moment ago: loaded by this reader or by another."""
         values: dict[K, V] = {}
         missing: list[K] = []
         waits: dict[K, _Load[K, V]] = {}
@@ -182,7 +201,7 @@ class L1Cache(Generic[K, V]):
     def _load(self, load: _Load[K, V]) -> None:
         began_at = self._clock()
         with self._lock:
-            along = self._expired_keys(began_at)
+            along = self._expiring_keys(began_at + self._ttl_s() * _AHEAD)
             self._loads |= dict.fromkeys(along, load)
             load.keys += along
         try:
@@ -193,10 +212,10 @@ class L1Cache(Generic[K, V]):
             load.error = error
             self._keep_stale(load)
 
-    def _expired_keys(self, now: float) -> list[K]:
-        """Return keys worth loading along: over their time, read since their load, not being loaded."""
+    def _expiring_keys(self, by: float) -> list[K]:
+        """Return keys worth loading along: over their time by then, read since their load, not being loaded."""
         keys: list[K] = []
-        while self._loaded and self._loaded[0][0] <= now and len(keys) < self._batch_size:
+        while self._loaded and self._loaded[0][0] <= by and len(keys) < self._batch_size:
             fresh_until, key = self._loaded.popleft()
             entry = self._entries.get(key)
             if entry is None or entry.fresh_until != fresh_until or entry.idle_loads > self._max_idle_loads:

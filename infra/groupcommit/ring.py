@@ -16,9 +16,33 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
+class Gate:
+    """Opened once, for the one who waits: an Event without the parts that every order would pay for.
+
+    For threads, and for greenlets once gevent has patched the locks.
+    """
+
+    __slots__ = ("_lock", "is_open")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.is_open = False
+
+    def open(self) -> None:
+        """Let the waiter go on; opening it again changes nothing. For one caller at a time."""
+        if not self.is_open:
+            self.is_open = True
+            self._lock.release()
+
+    def wait(self) -> None:
+        """Wait until it is open. For one caller, once."""
+        self._lock.acquire()
+
+
 @dataclass(slots=True, eq=False)
 class Entry(Generic[Item, Outcome]):
-    """An item and, once `settled` is set, its one outcome or the error that it ended in; a late outcome wins.
+    """An item and, once `settled` is open, its one outcome or the error that it ended in; a late outcome wins.
 
     Times are the caller's clock, in seconds: nothing is begun for it after `begin_by`, nobody waits after `answer_by`.
     """
@@ -28,7 +52,7 @@ class Entry(Generic[Item, Outcome]):
     begin_by: float
     answer_by: float
     is_begun: bool = False
-    settled: threading.Event = field(default_factory=threading.Event)
+    settled: Gate = field(default_factory=Gate)
     outcomes: Sequence[Outcome] = ()
     error: BaseException | None = None
 
@@ -110,14 +134,14 @@ class Ring(Generic[Item, Outcome]):
         for entry in late:
             self._waiting.remove(entry)
             entry.error = Overloaded("The request has waited too long. Nothing was taken.")
-        unknown = [entry for entry in self._begun if now >= entry.answer_by and not entry.settled.is_set()]
+        unknown = [entry for entry in self._begun if now >= entry.answer_by and not entry.settled.is_open]
         for entry in unknown:
             entry.error = OutcomeUnknown("The commit takes too long. Repeat the request with the same Idempotency-Key.")
         for entry in late + unknown:
-            entry.settled.set()
+            entry.settled.open()
         return late + unknown
 
     def _end_batch(self) -> None:
         for entry in self._begun:
-            entry.settled.set()
+            entry.settled.open()
         self._begun = ()

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from infra.idempotency.errors import RequestInProgress
@@ -14,8 +14,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class _Flight(Generic[Answer]):
+    """An attempt under way; `ended` is there once somebody waits for it."""
+
     body_digest: bytes
-    ended: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event | None = None
     answer: Answer | None = None
     refusal: Exception | None = None
 
@@ -46,7 +48,8 @@ class InFlight(Generic[Answer]):
                     own: _Flight[Answer] = _Flight(key.body_digest)
                     self._flights[identity] = own
                     break
-            if not flight.ended.wait(max(0.0, give_up_at - time.monotonic())):
+                ended = flight.ended = flight.ended or threading.Event()
+            if not ended.wait(max(0.0, give_up_at - time.monotonic())):
                 raise RequestInProgress("An earlier attempt with this key is still running.")
             if flight.body_digest != key.body_digest:
                 continue
@@ -64,4 +67,5 @@ class InFlight(Generic[Answer]):
         finally:
             with self._lock:
                 del self._flights[identity]
-            own.ended.set()
+            if own.ended is not None:
+                own.ended.set()

@@ -26,6 +26,12 @@ def text(value: str) -> str:
     return f"'{value}'"
 
 
+@lru_cache(maxsize=32_768)
+def word(value: str) -> str:
+    """Return a text that comes again and again, such as a SKU or a currency, as a literal; remembered."""
+    return text(value)
+
+
 def binary(value: bytes) -> str:
     """Return bytes as a literal (a binary string, for VARBINARY columns)."""
     return f"x'{value.hex()}'"

@@ -104,7 +104,7 @@ class MonthlyRows(Generic[M]):
         """Return a whole shard's rows of a month: for fan-out, never for one user's request."""
         model = self.model_for(month, alias=alias)
         rows = cast(MonthlyQuerySet[M], model.rows.using(alias))
-        return rows if self._can_exist(alias, month) else rows.none()
+        return rows if self.can_exist(alias, month) else rows.none()
 
     def model_for(self, month: Month, *, alias: str | None = None) -> type[M]:
         """Return the concrete model of a month, to construct rows of.
@@ -121,7 +121,8 @@ class MonthlyRows(Generic[M]):
         """Return the name of a month's table."""
         return f"{self._logical.table}_{month.suffix}"
 
-    def _can_exist(self, alias: str, month: Month) -> bool:
+    def can_exist(self, alias: str, month: Month) -> bool:
+        """Whether a shard may have rows of a month: not of one to come, nor of one before the first that was made."""
         if month_register.find(alias, self._logical.table, month) is not None:
             return True
         oldest = month_register.oldest(alias, self._logical.table)

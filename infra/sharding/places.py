@@ -79,11 +79,10 @@ def read_fences(alias: str, epochs: Mapping[int, int]) -> None:
     The rows stay locked (shared) until the transaction ends, so that a slot cannot be closed under it. Raises
     StaleMap, SlotClosed.
     """
-    marks = ", ".join(["%s"] * len(epochs))
+    slots = ",".join([str(slot) for slot in epochs])
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            f"SELECT slot, epoch, writable FROM sharding_fence WHERE slot IN ({marks}) LOCK IN SHARE MODE",  # noqa: S608
-            tuple(epochs),
+            f"SELECT slot, epoch, writable FROM sharding_fence WHERE slot IN ({slots}) LOCK IN SHARE MODE"  # noqa: S608 - numbers
         )
         fences = {slot: (epoch, writable) for slot, epoch, writable in cursor.fetchall()}
     for slot, epoch in epochs.items():

@@ -1,11 +1,13 @@
 """Slots: the fixed division of users into 1,024 parts, each of which lives on one shard."""
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 SLOT_COUNT: Final = 1024
 
 
+@lru_cache(maxsize=50_000)
 def slot_of_user(user_id: int) -> int:
     """Return the slot, 0 to 1023, of a user.
 

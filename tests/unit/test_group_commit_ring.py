@@ -83,13 +83,13 @@ class RingMachine(RuleBasedStateMachine):
     @rule()
     def expire(self):
         for entry in self.ring.expire(now=self.now):
-            assert entry.settled.is_set()
+            assert entry.settled.is_open
             assert self.now >= (entry.answer_by if entry.is_begun else entry.begin_by)
 
     @invariant()
     def each_is_told_the_truth(self):
         for entry in self.entries:
-            if not entry.settled.is_set():
+            if not entry.settled.is_open:
                 continue
             if entry.outcomes:
                 assert entry.outcomes == (entry.item * 2,)
@@ -110,7 +110,7 @@ class RingMachine(RuleBasedStateMachine):
             self.commit()
         self.now += 10
         self.ring.expire(now=self.now)
-        assert all(entry.settled.is_set() for entry in self.entries)
+        assert all(entry.settled.is_open for entry in self.entries)
         assert self.ring.is_idle
 
 
@@ -125,7 +125,7 @@ def test_without_the_mark_of_a_begun_entry_the_machine_would_find_the_lie():
         def expire(self, *, now):
             for entry in self._begun:
                 entry.error = Overloaded("Nothing was taken.")
-                entry.settled.set()
+                entry.settled.open()
             return super().expire(now=now)
 
     machine = RingMachine()
@@ -143,7 +143,7 @@ def test_a_batch_with_too_few_outcomes_is_refused_whole():
     ring.begin()
     with pytest.raises(ValueError, match="1 outcomes for a batch of 2"):
         ring.settle([2])
-    assert not first.settled.is_set()
+    assert not first.settled.is_open
     assert not second.outcomes
 
 

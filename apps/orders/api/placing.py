@@ -7,7 +7,7 @@ import msgspec
 from django.utils import timezone
 
 from apps.orders.api.reading import read_wanted_order
-from apps.orders.api.rendering import order_json
+from apps.orders.api.rendering import order_document
 from apps.orders.services.placement import place_order
 from apps.orders.types import OrderRequest, PlacedOrder
 from apps.users.authentication import require_shopper
@@ -59,4 +59,4 @@ def order_answer(placed: PlacedOrder) -> LaneResponse:
     ]
     if placed.replayed:
         headers.append(REPLAYED)
-    return LaneResponse(201, headers, _encode(order_json(placed.order)))
+    return LaneResponse(201, headers, _encode(order_document(placed.order)))

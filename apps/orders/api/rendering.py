@@ -1,47 +1,74 @@
 """Renders orders as JSON values of the contract."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 
-from apps.orders.types import OrderEventView, OrderView
+import msgspec
+from msgspec import Struct
+
+from apps.orders.types import OrderEventView, OrderLineView, OrderView
+
+
+class OrderDocument(Struct, frozen=True):
+    """The contract's `Order`: as JSON, msgspec writes amounts and times just as the contract wants them."""
+
+    id: str
+    status: str
+    payment_status: str
+    fulfillment_status: str
+    currency: str
+    subtotal: Decimal
+    discount: Decimal
+    points_used: int
+    points_value: Decimal
+    shipping_fee: Decimal
+    total: Decimal
+    refunded_total: Decimal
+    items: tuple[OrderLineView, ...]
+    address: Mapping[str, str]
+    coupons: tuple[str, ...]
+    note: str
+    cancel_reason: str | None
+    placed_at: datetime
+    expires_at: datetime | None
+    paid_at: datetime | None
+    updated_at: datetime
+    version: int
+
+
+def order_document(order: OrderView) -> OrderDocument:
+    """Return the contract's `Order`, to be encoded by msgspec."""
+    return OrderDocument(
+        id=str(order.id),
+        status=order.status,
+        payment_status=order.payment_status,
+        fulfillment_status=order.fulfillment_status,
+        currency=order.currency,
+        subtotal=order.subtotal,
+        discount=order.discount,
+        points_used=order.points_used,
+        points_value=order.points_value,
+        shipping_fee=order.shipping_fee,
+        total=order.total,
+        refunded_total=order.refunded_total,
+        items=order.items,
+        address=order.address,
+        coupons=order.coupons,
+        note=order.note,
+        cancel_reason=order.cancel_reason or None,
+        placed_at=order.placed_at,
+        expires_at=order.expires_at,
+        paid_at=order.paid_at,
+        updated_at=order.updated_at,
+        version=order.version,
+    )
 
 
 def order_json(order: OrderView) -> dict[str, object]:
-    """Return the contract's `Order`."""
-    return {
-        "id": str(order.id),
-        "status": str(order.status),
-        "payment_status": str(order.payment_status),
-        "fulfillment_status": str(order.fulfillment_status),
-        "currency": order.currency,
-        "subtotal": str(order.subtotal),
-        "discount": str(order.discount),
-        "points_used": order.points_used,
-        "points_value": str(order.points_value),
-        "shipping_fee": str(order.shipping_fee),
-        "total": str(order.total),
-        "refunded_total": str(order.refunded_total),
-        "items": [
-            {
-                "line": item.line,
-                "sku": item.sku,
-                "title": item.title,
-                "quantity": item.quantity,
-                "unit_price": str(item.unit_price),
-                "line_total": str(item.line_total),
-                "refunded_quantity": item.refunded_quantity,
-            }
-            for item in order.items
-        ],
-        "address": dict(order.address),
-        "coupons": list(order.coupons),
-        "note": order.note,
-        "cancel_reason": order.cancel_reason or None,
-        "placed_at": rfc3339(order.placed_at),
-        "expires_at": None if order.expires_at is None else rfc3339(order.expires_at),
-        "paid_at": None if order.paid_at is None else rfc3339(order.paid_at),
-        "updated_at": rfc3339(order.updated_at),
-        "version": order.version,
-    }
+    """Return the contract's `Order` as JSON values."""
+    values: dict[str, object] = msgspec.to_builtins(order_document(order))
+    return values
 
 
 def order_event_json(event: OrderEventView) -> dict[str, object]:

@@ -22,6 +22,7 @@ from apps.orders.domain import (
     Totals,
     line_total,
     merge_lines,
+    no_money,
     round_money,
     totals_of,
 )
@@ -81,18 +82,7 @@ def draft_order(request: OrderRequest) -> OrderDraft:
     if request.points > 0:
         detail = "You do not have as many points."
         raise InsufficientPoints(detail, errors=[FieldError("/points", "insufficient_points", detail)])
-    items = tuple(
-        OrderLineView(
-            line=number,
-            sku=line.sku,
-            title=priced[line.sku].title,
-            quantity=line.quantity,
-            unit_price=round_money(priced[line.sku].unit_price, currency),
-            line_total=line_total(unit_price=priced[line.sku].unit_price, quantity=line.quantity, currency=currency),
-            refunded_quantity=0,
-        )
-        for number, line in enumerate(merged, start=1)
-    )
+    items = tuple([_line(number, line, priced[line.sku], currency) for number, line in enumerate(merged, start=1)])
     totals = totals_of([item.line_total for item in items], currency=currency)
     _check_expected_total(request.expected_total, totals)
     return OrderDraft(
@@ -103,6 +93,18 @@ def draft_order(request: OrderRequest) -> OrderDraft:
         exempt=request.exempt,
         first_index={line.sku: line.first_index for line in merged},
         event_headers=request_headers(),
+    )
+
+
+def _line(number: int, line: MergedLine, price: SkuPrice, currency: str) -> OrderLineView:
+    return OrderLineView(
+        line=number,
+        sku=line.sku,
+        title=price.title,
+        quantity=line.quantity,
+        unit_price=round_money(price.unit_price, currency),
+        line_total=line_total(unit_price=price.unit_price, quantity=line.quantity, currency=currency),
+        refunded_quantity=0,
     )
 
 
@@ -129,7 +131,6 @@ def new_order(
     """Return an order under a fresh id, as it is when it is placed, still without its address."""
     order_id = new_order_id(request.key.user_id)
     placed_at = time_of(order_id)
-    zero = round_money(Decimal(0), currency)
     return OrderView(
         id=order_id,
         user_id=request.key.user_id,
@@ -143,7 +144,7 @@ def new_order(
         points_value=totals.points_value,
         shipping_fee=totals.shipping_fee,
         total=totals.total,
-        refunded_total=zero,
+        refunded_total=no_money(currency),
         items=items,
         address={},
         coupons=(),
@@ -160,17 +161,18 @@ def new_order(
 def _priced(merged: Sequence[MergedLine]) -> Mapping[str, SkuPrice]:
     """Return the prices of all SKUs; raises ValidationFailed that names every failing line."""
     found = prices([line.sku for line in merged])
+    max_quantity = settings.ORDER_MAX_QUANTITY
     errors = []
     for line in merged:
         price = found.get(line.sku)
         if price is None or not price.active:
             errors.append(FieldError(f"/items/{line.first_index}/sku", "unknown_sku", "There is no such SKU on sale."))
-        if line.quantity > settings.ORDER_MAX_QUANTITY:
+        if line.quantity > max_quantity:
             errors.append(
                 FieldError(
                     f"/items/{line.first_index}/quantity",
                     "max_value",
-                    f"An order takes at most {settings.ORDER_MAX_QUANTITY} of one SKU.",
+                    f"An order takes at most {max_quantity} of one SKU.",
                 )
             )
     if errors:
@@ -180,6 +182,8 @@ def _priced(merged: Sequence[MergedLine]) -> Mapping[str, SkuPrice]:
 
 def _common_currency(merged: Sequence[MergedLine], priced: Mapping[str, SkuPrice]) -> str:
     currency: str = priced[merged[0].sku].currency
+    if len(merged) == 1:
+        return currency
     errors = [
         FieldError(f"/items/{line.first_index}/sku", "currency_mismatch", f"This SKU is priced in {other}.")
         for line in merged

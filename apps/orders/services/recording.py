@@ -4,14 +4,13 @@ Plain multi-row SQL instead of ORM objects: this is the hottest write of the sys
 statements and of Python objects.
 """
 
-import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cachetools import LRUCache
 from django.db import connections
+from lru import LRU
 
 from apps.orders.events import PLACED, order_event_draft
 from apps.orders.models import Order, OrderEvent, OrderLine
@@ -19,7 +18,7 @@ from apps.orders.services.drafting import OrderDraft
 from apps.users.services import note_order_months
 from infra.crypto.cipher import encrypt_text
 from infra.idempotency.services import remember_many
-from infra.mysql.literals import binary, moment, text
+from infra.mysql.literals import binary, moment, text, word
 from infra.outbox.services import append
 from infra.outbox.types import EventDraft
 from infra.sharding.ids import slot_of
@@ -37,8 +36,7 @@ LINE_COLUMNS: Final = (
 )  # fmt: skip
 EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
 # The last month in which each customer is known to have ordered.
-_noted: Final[LRUCache[int, int]] = LRUCache(maxsize=100_000)
-_noted_lock: Final = threading.Lock()
+_noted: "Final[LRU[int, int]]" = LRU(100_000)
 
 
 def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> None:
@@ -59,8 +57,7 @@ def remember_noted_months(drafts: Sequence[OrderDraft]) -> None:
     """Remember, after the commit, that these customers' months are noted: they stay so, and need no statement."""
     for month, members in _by_month(drafts).items():
         if users := _users_to_note(members, month):
-            with _noted_lock:
-                _noted.update(dict.fromkeys(users, month.number))
+            _noted.update(dict.fromkeys(users, month.number))
 
 
 def _by_month(drafts: Sequence[OrderDraft]) -> Mapping[Month, Sequence[OrderDraft]]:
@@ -80,8 +77,7 @@ def _by_month(drafts: Sequence[OrderDraft]) -> Mapping[Month, Sequence[OrderDraf
 def _users_to_note(drafts: Sequence[OrderDraft], month: Month) -> list[int]:
     """Return the customers who are not known to have ordered in the month."""
     number = month.number
-    with _noted_lock:
-        return [draft.order.user_id for draft in drafts if _noted.get(draft.order.user_id) != number]
+    return [draft.order.user_id for draft in drafts if _noted.get(draft.order.user_id) != number]
 
 
 def insert_rows(
@@ -124,10 +120,10 @@ def _order_row(draft: OrderDraft) -> str:
     order = draft.order
     return (
         f"({slot_of(order.id)},{order.id},{order.user_id},0,{order.version},"
-        f"'{order.payment_status}','{order.fulfillment_status}','',0,'{order.status}',{text(order.currency)},"
+        f"'{order.payment_status}','{order.fulfillment_status}','',0,'{order.status}',{word(order.currency)},"
         f"{order.subtotal},{order.discount},{order.points_used},{order.points_value},{order.shipping_fee},"
         f"{order.total},{order.refunded_total},{text(draft.sealed_address)},"
-        f"{text(order.address['city'])},{text(order.address['country'])},{text(','.join(order.coupons))},"
+        f"{word(order.address['city'])},{word(order.address['country'])},{text(','.join(order.coupons))},"
         f"{text(encrypt_text(order.note) if order.note else '')},'',{binary(draft.key.digest)},'','',"
         f"{'NULL' if order.expires_at is None else moment(order.expires_at)},{moment(order.updated_at)})"
     )
@@ -137,7 +133,7 @@ def _line_rows(draft: OrderDraft) -> list[str]:
     order_id = draft.order.id
     key = f"({slot_of(order_id)},{order_id}"
     return [
-        f"{key},{item.line},{text(item.sku)},{text(item.title)},{item.quantity},{item.unit_price},{item.line_total},0)"
+        f"{key},{item.line},{word(item.sku)},{word(item.title)},{item.quantity},{item.unit_price},{item.line_total},0)"
         for item in draft.order.items
     ]
 
