@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.orders.api.rendering import rfc3339
 from apps.orders.api.views import ORDER_ID
 from apps.orders.domain import round_money
 from apps.orders.selectors import get_order_row
@@ -24,6 +23,7 @@ from apps.payments.services import parse_reference
 from apps.payments.types import AttemptStatus, AttemptView, RefundStatus, RefundView
 from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
+from infra.api.rendering import rfc3339
 from infra.api.serializers import StrictCharField, StrictSerializer
 from infra.api.views import ApiView, parse_id
 from infra.idempotency.keys import HEADER, REPLAYED_HEADER, read_key, request_key

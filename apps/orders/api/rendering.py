@@ -1,13 +1,14 @@
 """Renders orders as JSON values of the contract."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
 from msgspec import Struct
 
 from apps.orders.types import OrderEventView, OrderLineView, OrderView
+from infra.api.rendering import rfc3339
 
 
 class OrderDocument(Struct, frozen=True):
@@ -80,8 +81,3 @@ def order_event_json(event: OrderEventView) -> dict[str, object]:
         "actor": event.actor,
         "detail": event.detail,
     }
-
-
-def rfc3339(at: datetime) -> str:
-    """Return a time in UTC, ending in `Z`."""
-    return at.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"

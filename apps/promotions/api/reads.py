@@ -1,7 +1,7 @@
 """GET of flash sales: functions of the fast lane (infra/http/lane.py), answered from what the worker keeps."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from apps.promotions.errors import SaleNotFound
 from apps.promotions.types import ItemKey, Sale
 from infra.api.conditional import conditional_answer
 from infra.api.pagination import CursorCodec
+from infra.api.rendering import rfc3339
 from infra.api.views import parse_id
 from infra.http.messages import LaneRequest, LaneResponse
 
@@ -88,11 +89,6 @@ def _status(sale: Sale, now: datetime) -> str:
         words = {Phase.UPCOMING: "scheduled", Phase.OPEN: "running", Phase.OVER: "ended", Phase.PAUSED: "paused"}
         return words[sale.phase(now)]
     return str(sale.state)
-
-
-def rfc3339(at: datetime) -> str:
-    """Return a time in UTC, ending in `Z`."""
-    return at.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 def _answer(request: LaneRequest, document: object, *, tagged: object) -> LaneResponse:

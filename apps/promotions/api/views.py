@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.promotions.api import reads
-from apps.promotions.api.reads import rfc3339, shown_sale
+from apps.promotions.api.reads import shown_sale
 from apps.promotions.api.serializers import (
     EntrySerializer,
     FlashSaleListSerializer,
@@ -21,6 +21,7 @@ from apps.promotions.services import issue_purchase_token
 from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.lane_views import LaneReadView
+from infra.api.rendering import rfc3339
 from infra.api.views import ApiView
 from infra.idempotency.api import IdempotentMixin
 from infra.idempotency.schema import OPTIONAL_KEY, replayed_header
