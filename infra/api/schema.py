@@ -1,8 +1,9 @@
-"""How the OpenAPI schema says what is true of every operation."""
+"""How the OpenAPI schema says what is true of every operation, and of all that may be asked about by a tag."""
 
 from typing import Any, Final
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from infra.errors import Code
 
@@ -35,6 +36,13 @@ _HEADERS: Final[dict[str, Any]] = {
     "X-Request-Id": {"required": True, "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"}},
 }
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "patch"})
+
+NOT_MODIFIED: Final = OpenApiResponse(description="The entity tag sent in `If-None-Match` is still that of the answer.")
+TAG_HEADERS: Final = [
+    OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304]),
+    OpenApiParameter("Cache-Control", str, OpenApiParameter.HEADER, response=[200, 304]),
+]
+"""What an answer made by infra.api.conditional carries."""
 
 
 class ProblemAutoSchema(AutoSchema):

@@ -1,6 +1,6 @@
 """Categories and products in Django's URLs, and what the schema says of them; reads.py answers."""
 
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from apps.catalog.api import reads
 from apps.catalog.api.serializers import (
@@ -10,19 +10,14 @@ from apps.catalog.api.serializers import (
     ProductSerializer,
 )
 from infra.api.lane_views import LaneReadView
-
-_NOT_MODIFIED = OpenApiResponse(description="The entity tag sent in `If-None-Match` is still that of the answer.")
-_TAG_HEADERS = [
-    OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304]),
-    OpenApiParameter("Cache-Control", str, OpenApiParameter.HEADER, response=[200, 304]),
-]
+from infra.api.schema import NOT_MODIFIED, TAG_HEADERS
 
 
 @extend_schema(
     operation_id="categories_list",
     summary="List all categories",
-    responses={200: CategoryListSerializer, 304: _NOT_MODIFIED},
-    parameters=_TAG_HEADERS,
+    responses={200: CategoryListSerializer, 304: NOT_MODIFIED},
+    parameters=TAG_HEADERS,
 )
 class CategoryList(LaneReadView):
     """GET /categories."""
@@ -33,8 +28,8 @@ class CategoryList(LaneReadView):
 @extend_schema(
     operation_id="products_list",
     summary="List products on sale, newest first, of a category or found by their words",
-    responses={200: ProductListSerializer, 304: _NOT_MODIFIED},
-    parameters=[ProductQuery, *_TAG_HEADERS],
+    responses={200: ProductListSerializer, 304: NOT_MODIFIED},
+    parameters=[ProductQuery, *TAG_HEADERS],
 )
 class ProductList(LaneReadView):
     """GET /products."""
@@ -45,8 +40,8 @@ class ProductList(LaneReadView):
 @extend_schema(
     operation_id="products_retrieve",
     summary="Show a product with what can be bought of each of its SKUs",
-    responses={200: ProductSerializer, 304: _NOT_MODIFIED},
-    parameters=[OpenApiParameter("product_id", str, OpenApiParameter.PATH), *_TAG_HEADERS],
+    responses={200: ProductSerializer, 304: NOT_MODIFIED},
+    parameters=[OpenApiParameter("product_id", str, OpenApiParameter.PATH), *TAG_HEADERS],
 )
 class ProductDetail(LaneReadView):
     """GET /products/{product_id}."""

@@ -22,6 +22,7 @@ from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
 from infra.api.lane_views import LaneReadView
 from infra.api.rendering import rfc3339
+from infra.api.schema import NOT_MODIFIED, TAG_HEADERS
 from infra.api.views import ApiView
 from infra.idempotency.api import IdempotentMixin
 from infra.idempotency.schema import OPTIONAL_KEY, replayed_header
@@ -29,20 +30,13 @@ from infra.idempotency.schema import OPTIONAL_KEY, replayed_header
 SALE_ID: Final = OpenApiParameter(
     "sale_id", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[1-9][0-9]{0,18}$", description="The sale's id."
 )
-_NOT_MODIFIED: Final = OpenApiResponse(
-    description="The entity tag sent in `If-None-Match` is still that of the answer."
-)
-_TAG_HEADERS: Final = [
-    OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304]),
-    OpenApiParameter("Cache-Control", str, OpenApiParameter.HEADER, response=[200, 304]),
-]
 
 
 @extend_schema(
     operation_id="flash_sales_list",
     summary="List the sales that run or are to come, newest first",
-    responses={200: FlashSaleListSerializer, 304: _NOT_MODIFIED},
-    parameters=[FlashSaleQuery, *_TAG_HEADERS],
+    responses={200: FlashSaleListSerializer, 304: NOT_MODIFIED},
+    parameters=[FlashSaleQuery, *TAG_HEADERS],
 )
 class FlashSaleList(LaneReadView):
     """GET /flash-sales."""
@@ -53,8 +47,8 @@ class FlashSaleList(LaneReadView):
 @extend_schema(
     operation_id="flash_sales_retrieve",
     summary="Show a sale and what is left",
-    responses={200: FlashSaleSerializer, 304: _NOT_MODIFIED},
-    parameters=[SALE_ID, *_TAG_HEADERS],
+    responses={200: FlashSaleSerializer, 304: NOT_MODIFIED},
+    parameters=[SALE_ID, *TAG_HEADERS],
 )
 class FlashSaleDetail(LaneReadView):
     """GET /flash-sales/{sale_id}."""
