@@ -11,7 +11,6 @@ from apps.users.models import Address, Customer, CustomerState, Login, SentMessa
 from apps.users.types import ADDRESS_FIELDS, AddressSnapshot, LoginName
 from infra.crypto.blind_index import blind_index
 from infra.crypto.fields import open_json
-from infra.sharding.places import place_of_user
 from infra.sharding.slots import slot_of_user
 
 _NO_ADDRESS: Final = dict.fromkeys(ADDRESS_FIELDS, "")
@@ -66,12 +65,6 @@ def get_address(user_id: int, address_id: int) -> Address:
     if address is None:
         raise AddressNotFound("There is no such address.")
     return address
-
-
-def address_snapshot(*, user_id: int, address_id: int) -> AddressSnapshot | None:
-    """Return an address of a user as it is now, for an order to keep, or None if the user has no such address."""
-    wanted = (user_id, address_id)
-    return address_snapshots(place_of_user(user_id).alias, [wanted]).get(wanted)
 
 
 def address_snapshots(alias: str, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], AddressSnapshot]:

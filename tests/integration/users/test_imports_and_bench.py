@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from apps.users.authentication import shopper_of
 from apps.users.models import Customer, Identity
-from apps.users.selectors import address_snapshot, get_customer, order_months
+from apps.users.selectors import address_snapshots, get_address, get_customer, order_months
 from apps.users.services import imports, make_bench_shoppers, note_order_month, note_order_months
 from apps.users.services.imports import import_customer, import_customers
 from apps.users.services.profile import update_profile
@@ -103,7 +103,7 @@ def test_bench_shoppers_are_whole_customers_on_all_shards(django_assert_max_num_
     for shopper in shoppers[:5]:
         seen = shopper_of(f"Bearer {shopper.access}", now=datetime.now(UTC) + timedelta(minutes=59))
         assert (seen.user_id, seen.exempt) == (shopper.user_id, True)
-        assert address_snapshot(user_id=shopper.user_id, address_id=shopper.address_id).members["city"] == "London"
+        assert get_address(shopper.user_id, shopper.address_id).details["city"] == "London"
         customer = get_customer(shopper.user_id)
         assert (customer.state, customer.version, customer.display_name) == ("live", 0, "")
         assert Identity.objects.filter(user_id=shopper.user_id, state="live").exists()
@@ -173,11 +173,13 @@ def test_a_month_is_noted_for_a_whole_batch_in_one_statement(django_assert_num_q
 
 
 def test_a_snapshot_holds_the_address_and_its_encrypted_form() -> None:
-    customer, other = make_customer(), make_customer()
+    customer, other = make_customer(shard=0), make_customer(shard=0)
     address = make_address(customer.user_id)
-    snapshot = address_snapshot(user_id=customer.user_id, address_id=address.id)
+    wanted = (customer.user_id, address.id)
+    nobodys = [(other.user_id, address.id), (customer.user_id, 1)]
+    found = address_snapshots(shard_aliases()[0], [wanted, *nobodys])
+    assert found.keys() == {wanted}
+    snapshot = found[wanted]
     assert snapshot.members == LONDON.as_json()
     assert "Lovelace" not in snapshot.sealed
     assert open_json(snapshot.sealed) == LONDON.as_json()
-    assert address_snapshot(user_id=other.user_id, address_id=address.id) is None
-    assert address_snapshot(user_id=customer.user_id, address_id=1) is None
