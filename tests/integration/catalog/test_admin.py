@@ -2,47 +2,20 @@
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Permission
 from django.test import Client
-from django_otp import DEVICE_ID_SESSION_KEY
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apps.catalog import selectors
 from apps.catalog.models import Product, Sku
 from apps.inventory import services as inventory
 from apps.inventory.models import Movement, Stock
-from apps.users.models import StaffUser
 from tests.factories.catalog import code_of, make_category, make_product
 from tests.factories.inventory import NOW, counters, make_claim, make_stock, new_order_id
+from tests.factories.staff import logged_in, make_operator
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
-    pytest.mark.urls("config.urls_staff"),
+    pytest.mark.usefixtures("staff_site"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _staff_site(settings) -> None:
-    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
-def enter(user: StaffUser) -> Client:
-    """Return a client of a staff account that has shown its second factor."""
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
-    session.save()
-    return client
-
-
-@pytest.fixture
-def staff() -> Client:
-    return enter(StaffUser.objects.create_superuser("mia", password="x"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +61,8 @@ def test_an_adjustment_without_units_or_reason_is_asked_for_again(staff: Client,
 
 
 def test_who_may_only_look_at_stock_cannot_adjust_it() -> None:
-    user = StaffUser.objects.create_user("visitor", password="x", is_staff=True)  # type: ignore[arg-type]
-    user.user_permissions.add(_permission("view_stock"))
+    client = logged_in(make_operator("view_stock"))
     sku = make_stock(5)
-    client = enter(user)
     assert client.get("/admin/inventory/stock/").status_code == 200
     client.post("/admin/inventory/stock/", adjustment([sku], confirmed="yes", to="40", reason="mine"))
     assert counters(sku) == (5, 0)
@@ -155,7 +126,3 @@ def test_a_new_price_is_what_orders_are_made_with(staff: Client) -> None:
     staff.post(f"/admin/catalog/sku/{sku.id}/change/", form | {"prices-0-amount": "0.00"})
     selectors.forget_cached()
     assert str(selectors.prices([sku.code])[sku.code].unit_price) == "7.25"
-
-
-def _permission(codename: str) -> object:
-    return Permission.objects.get(codename=codename, content_type__app_label="inventory")

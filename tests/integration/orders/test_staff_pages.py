@@ -3,47 +3,22 @@
 import pytest
 from django.conf import settings
 from django.db import OperationalError
-from django.test import Client
-from django_otp import DEVICE_ID_SESSION_KEY
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apps.orders.staff import views
 from apps.payments.errors import ProviderUnavailable
-from apps.users.models import StaffUser
 from tests.factories.orders import make_buyer, make_sku, placed_order
 from tests.factories.payments import start
+from tests.factories.staff import half_logged_in, make_superuser
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
-    pytest.mark.urls("config.urls_staff"),
+    pytest.mark.usefixtures("staff_site"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _staff_site(settings) -> None:
-    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
-@pytest.fixture
-def staff() -> Client:
-    user = StaffUser.objects.create_superuser("ada", password="x")  # type: ignore[arg-type]
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
-    session.save()
-    return client
 
 
 @pytest.mark.parametrize("page", ["orders/", "orders/1/", "queues/"])
 def test_nobody_gets_in_without_a_second_factor(page):
-    client = Client()
-    client.force_login(StaffUser.objects.create_superuser("eve", password="x"))
-    answer = client.get(f"/admin/{page}")
+    answer = half_logged_in(make_superuser()).get(f"/admin/{page}")
     assert answer.status_code == 302
     assert "login" in answer.headers["Location"]
 

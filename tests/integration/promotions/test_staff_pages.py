@@ -5,12 +5,8 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.db import OperationalError
-from django.test import Client
 from django.utils import timezone
-from django_otp import DEVICE_ID_SESSION_KEY
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apps.orders.services import flash_placement
 from apps.orders.services.flash_queue import buy_in_sale
@@ -19,45 +15,20 @@ from apps.orders.staff import flash_figures
 from apps.promotions.errors import PurchaseLimitReached
 from apps.promotions.models import FlashSale
 from apps.promotions.selectors import forget_cached, get_sale
-from apps.users.models import StaffUser
 from tests.factories.orders import make_buyer, make_sku
 from tests.factories.promotions import allotments, buy, counters_of, flash_request, make_sale, pay, sku_of
+from tests.factories.staff import half_logged_in, logged_in, make_operator, make_superuser
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
-    pytest.mark.urls("config.urls_staff"),
+    pytest.mark.usefixtures("staff_site"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _staff_site(settings) -> None:
-    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
+def _nothing_cached() -> None:
     flash_placement.forget_sold_out()
     forget_cached()
-
-
-def logged_in(user: StaffUser) -> Client:
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
-    session.save()
-    return client
-
-
-@pytest.fixture
-def staff() -> Client:
-    return logged_in(StaffUser.objects.create_superuser("ada", password="x"))
-
-
-def with_rights(*codenames: str) -> Client:
-    user = StaffUser.objects.create_user("bob", password="x", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    return logged_in(user)
 
 
 def form(of: str, **changes: object) -> dict[str, object]:
@@ -78,14 +49,13 @@ def form(of: str, **changes: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("page", ["flash-sales/", "flash-sales/new/", "flash-sales/1/", "flash-sales/1/live/"])
 def test_nobody_gets_in_without_a_second_factor(page):
-    client = Client()
-    client.force_login(StaffUser.objects.create_superuser("eve", password="x"))
-    assert client.get(f"/admin/{page}").status_code == 302
+    assert half_logged_in(make_superuser()).get(f"/admin/{page}").status_code == 302
 
 
 def test_rights_divide_looking_from_doing():
     sale = make_sale()
-    looking = with_rights("view_flashsale")
+    user = make_operator("view_flashsale")
+    looking = logged_in(user)
     path = f"/admin/flash-sales/{sale.id}/"
     assert looking.get("/admin/flash-sales/").status_code == 200
     page = looking.get(path)
@@ -94,7 +64,7 @@ def test_rights_divide_looking_from_doing():
     assert looking.get("/admin/flash-sales/new/").status_code == 403
     assert looking.post(path, {"action": "end"}).status_code == 403
     assert get_sale(sale.id).state == "running"
-    StaffUser.objects.get(username="bob").user_permissions.clear()
+    user.user_permissions.clear()
     for each in ("/admin/flash-sales/", path, f"{path}live/"):
         assert looking.get(each).status_code == 403
 

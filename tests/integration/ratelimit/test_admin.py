@@ -3,36 +3,17 @@
 import pytest
 from django.conf import settings
 from django.test import Client
-from django_otp import DEVICE_ID_SESSION_KEY
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from apps.users.models import StaffUser
 from infra.dynamic.models import DynamicSetting
 from infra.ratelimit.models import RouteLimit
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
-    pytest.mark.urls("config.urls_staff"),
+    pytest.mark.usefixtures("staff_site"),
 ]
 
 SETTINGS = "/admin/dynamic/dynamicsetting/"
 ROUTES = "/admin/ratelimit/routelimit/"
-
-
-@pytest.fixture
-def staff(settings) -> Client:
-    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-    user = StaffUser.objects.create_superuser("mia", password="x")
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.create(user=user, confirmed=True).persistent_id
-    session.save()
-    return client
 
 
 def test_a_setting_is_set_changed_and_taken_back(staff: Client) -> None:

@@ -14,21 +14,13 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from apps.users.models import CustomerState, StaffUser
 from apps.users.selectors import find_user_id, get_customer
 from apps.users.services.staff import Role, StaffCredentials, make_staff
+from tests.factories.staff import half_logged_in
 from tests.factories.users import PASSWORD, logged_in, make_address, make_customer, new_username, registered
 
 pytestmark = [
     pytest.mark.django_db(databases=list(settings.DATABASES)),
-    pytest.mark.urls("config.urls_staff"),
+    pytest.mark.usefixtures("staff_site"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _staff_site(settings) -> None:
-    settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
 
 
 def code_of(credentials: StaffCredentials) -> str:
@@ -64,8 +56,7 @@ def test_a_staff_account_enters_with_both_factors_only() -> None:
 
 def test_a_session_without_the_second_factor_is_sent_away() -> None:
     credentials = make_staff(username="operator", role=Role.ADMIN)
-    client = Client()
-    client.force_login(StaffUser.objects.get(username=credentials.username))
+    client = half_logged_in(StaffUser.objects.get(username=credentials.username))
     for path in ("/admin/", "/admin/customers/", f"/admin/customers/{make_customer().user_id}/"):
         assert client.get(path).status_code == 302
 
