@@ -98,6 +98,11 @@ class Instance:
         return Path(tempfile.gettempdir()) / f"floodgate-{os.getuid()}-{digest}"
 
     @property
+    def is_test(self) -> bool:
+        """Whether the instance is there for tests to use, not to be tested itself."""
+        return self.profile == "test"
+
+    @property
     def is_small(self) -> bool:
         """Whether the servers are kept small: all instances but the one that a person runs."""
         return not self.name.startswith("local")

@@ -72,7 +72,7 @@ class Instance:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Instance]:
-    instance = Instance(f"test-stack-{PORT_BASE}", PORT_BASE)
+    instance = Instance(f"servers-{PORT_BASE}", PORT_BASE)
     instance.stack("reset")
     instance.up()
     yield instance
