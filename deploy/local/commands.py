@@ -16,6 +16,8 @@ from deploy.local.errors import StackError
 from deploy.local.instance import ROOT, Instance, load_instance
 
 _SERVERS_TIMEOUT_S = 90
+_PYTEST = [str(prerequisites.VENV / "bin" / "python"), "-m", "pytest"]
+_END_TO_END = "tests/e2e"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -154,13 +156,16 @@ def _exec(instance: Instance, options: argparse.Namespace) -> int:
 
 
 def _test(instance: Instance, options: argparse.Namespace) -> int:
-    """Run pytest on servers of its own, which are stopped afterwards; the exit code is pytest's."""
+    """Run pytest on servers of its own, which are stopped afterwards; the exit code is pytest's.
+
+    All tests are two runs side by side: the end-to-end tests have a stack of their own, and mostly wait for it.
+    """
     with _locked(f"{instance.name}-session", reason=f"tests already run on the instance {instance.name}"):
         options.only = "servers"
         _up(instance, options)
         try:
-            command = [str(prerequisites.VENV / "bin" / "python"), "-m", "pytest", *_after_dashes(options.words)]
-            return _run(command, instance)
+            words = _after_dashes(options.words)
+            return _run([*_PYTEST, *words], instance) if words else _test_side_by_side(instance)
         finally:
             if not options.keep:
                 _down(instance, options)
@@ -224,6 +229,25 @@ def _stop(instance: Instance) -> None:
         supervisor.shut_down()
         processes.wait_for_end(process_id, timeout_s=30)
     _end_left_over(instance)
+
+
+def _test_side_by_side(instance: Instance) -> int:
+    """Run the end-to-end tests beside all others, whose output comes first; the exit code is that of a run that failed.
+
+    What the end-to-end tests say is kept meanwhile and then follows as a whole.
+    """
+    said = instance.log_folder / "tests-e2e.log"
+    with said.open("wb") as output:
+        environment = os.environ | instance.environment()
+        command = [*_PYTEST, _END_TO_END]
+        beside = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        status = _run([*_PYTEST, f"--ignore={_END_TO_END}"], instance)
+    finally:
+        print(f"{_END_TO_END}, which ran beside these:", flush=True)
+        beside.wait()  # interrupted or not, it stops its stack
+        print(said.read_text(errors="replace"), end="", flush=True)
+    return status or beside.returncode
 
 
 def _end_left_over(instance: Instance) -> None:
