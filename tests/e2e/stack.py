@@ -137,6 +137,7 @@ class Stack:
         self.api = self.public + "/api/v1"
         self.staff = f"http://127.0.0.1:{PORT_BASE + 2}"
         self._stopped_pids: set[int] = set()
+        self._commands: subprocess.Popen[str] | None = None
 
     @classmethod
     def start(cls) -> "Stack":
@@ -148,22 +149,46 @@ class Stack:
 
     def stop(self) -> None:
         """Bring the instance down."""
+        if self._commands is not None:
+            self._commands.communicate()  # it ends with its input
         self.resume_all()
         self._run("down", timeout_s=120)
 
     def _run(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable, str(ROOT / "deploy" / "local" / "stack.py"),
-            "--instance", INSTANCE, "--port-base", str(PORT_BASE), *arguments,
-        ]  # fmt: skip
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("FLOODGATE_", "DJANGO_"))}
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            self._command(*arguments),
+            cwd=ROOT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
 
+    def _command(self, *arguments: str) -> list[str]:
+        script = str(ROOT / "deploy" / "local" / "stack.py")
+        return [sys.executable, script, "--instance", INSTANCE, "--port-base", str(PORT_BASE), *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if not key.startswith(("FLOODGATE_", "DJANGO_"))}
+
     def manage(self, *arguments: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
-        """Run a management command against this instance."""
-        return self._run("manage", *arguments, timeout_s=timeout_s)
+        """Run a management command against this instance, in a process of its own (see command_server)."""
+        if self._commands is None:
+            self._commands = subprocess.Popen(
+                self._command("exec", "--", sys.executable, "-m", "tests.e2e.command_server"),
+                cwd=ROOT,
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._commands.stdin is not None
+        assert self._commands.stdout is not None
+        self._commands.stdin.write(json.dumps([timeout_s, *arguments]) + "\n")
+        self._commands.stdin.flush()
+        status, output, errors = json.loads(self._commands.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, output, errors)
 
     def status(self) -> str:
         """Return the operator's status page."""

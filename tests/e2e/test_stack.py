@@ -110,8 +110,8 @@ def test_logs_and_status_of_one_program_can_be_asked_for(stack):
 
 
 def test_a_failing_management_command_is_told_by_the_exit_code(stack):
-    assert stack.manage("check").returncode == 0
-    assert stack.manage("no_such_command").returncode != 0
+    assert stack._run("manage", "check").returncode == 0
+    assert stack._run("manage", "no_such_command").returncode != 0
 
 
 def _status_of(url: str) -> int:
