@@ -56,7 +56,7 @@ def programs_of(instance: Instance) -> list[Program]:
     """All programs of the instance, servers first, in the order in which they start."""
     python = str(VENV / "bin" / "python")
     manage = (python, str(ROOT / "manage.py"))
-    gunicorn = (str(VENV / "bin" / "gunicorn"), "-c", str(ROOT / "deploy" / "local" / "gunicorn.py"))
+    gunicorn = (python, "-m", "infra.http.server", "-c", str(ROOT / "deploy" / "local" / "gunicorn.py"))
     gunicorn_ports = ("internal",) if instance.nginx else ("public", "internal")
     programs = []
     for server in (*instance.database_servers, *instance.redis_servers):

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 LEAN = "infra.http.worker.LeanWorker"
 STOCK = "infra.http.stock_worker.ProblemGeventWorker"
 SITE = "tests.integration.http.site"
+SERVER = "infra.http.server"
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for_end(process_id: int, seconds: float) -> None:
+    """Wait until a process is gone, which must be within the time."""
+    began = time.monotonic()
+    while Path(f"/proc/{process_id}").exists():
+        assert time.monotonic() - began < seconds, "the process is still there"
+        time.sleep(0.05)
+
+
 @contextlib.contextmanager
 def gunicorn(
     folder: Path,
@@ -162,6 +171,7 @@ def gunicorn(
     *options: str,
     bounds: dict[str, float] | None = None,
     config: str = "",
+    server_module: str = SERVER,
 ) -> Iterator[Gunicorn]:
     """Run gunicorn with one worker; `bounds` are set on the lean worker, which has no settings for them."""
     port, other_port = free_port(), free_port()
@@ -172,7 +182,7 @@ def gunicorn(
     command = [
         sys.executable,
         "-m",
-        "gunicorn",
+        server_module,
         "-c",
         str(config_path),
         "-k",

@@ -1,15 +1,13 @@
-"""A worker's end and replacement: nothing that a client sent is lost."""
+"""A worker's life: what it serves, its hooks, and its end."""
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.http.clients import LEAN, STOCK, Answer, Client, Gunicorn, exchange, gunicorn
+from tests.integration.http.clients import LEAN, STOCK, Answer, Client, Gunicorn, exchange, gunicorn, wait_for_end
 
 PROCESS = b"GET /process HTTP/1.1\r\nHost: test\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -27,13 +25,6 @@ def _answer(client: Client, request: bytes = PROCESS) -> Answer:
     answer = client.answer()
     assert answer is not None
     return answer
-
-
-def _wait_for_end(process_id: int, seconds: float) -> None:
-    began = time.monotonic()
-    while Path(f"/proc/{process_id}").exists():
-        assert time.monotonic() - began < seconds, "the process is still there"
-        time.sleep(0.05)
 
 
 def test_a_draining_worker_finishes_what_is_under_way_and_says_close(own):
@@ -55,85 +46,8 @@ def test_a_draining_worker_finishes_what_is_under_way_and_says_close(own):
         assert finished is not None
         assert (finished.status, finished.headers["connection"]) == (200, "close")
         assert idle.is_closed()
-    _wait_for_end(worker, seconds=8)
+    wait_for_end(worker, seconds=8)
     assert "graceful timeout" not in own.log()
-    own.wait_until_it_serves()  # gunicorn loses a signal to a worker that boots
-
-
-class _Load:
-    """Clients that keep their connections, think between requests, and leave one when it is told to be closed."""
-
-    def __init__(self, port: int, *, clients: int, think_s: float) -> None:
-        self.lost: list[str] = []
-        self.served: list[bytes] = []
-        self._port, self._think_s = port, think_s
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._use) for _ in range(clients)]
-
-    def __enter__(self) -> "_Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _use(self) -> None:
-        client = Client(self._port)
-        try:
-            while not self._over.is_set():
-                try:
-                    client.send(PROCESS)
-                    answer = client.answer()
-                except OSError as error:
-                    self.lost.append(repr(error))
-                    answer = None
-                else:
-                    if answer is None:
-                        self.lost.append("closed instead of answered")
-                if answer is None or answer.headers["connection"] == "close":
-                    client.__exit__()
-                    client = Client(self._port)
-                if answer is not None:
-                    self.served.append(answer.body)
-                time.sleep(self._think_s)
-        finally:
-            client.__exit__()
-
-
-def _reload_under_load(server: Gunicorn, *, reloads: int, until_lost: bool = False) -> _Load:
-    with _Load(server.port, clients=16, think_s=0.1) as load:
-        time.sleep(0.5)
-        for _ in range(reloads):
-            if until_lost and load.lost:
-                break
-            before = server.workers()
-            server.process.send_signal(signal.SIGHUP)
-            for process_id in before:
-                _wait_for_end(process_id, seconds=15)
-        time.sleep(0.5)
-    return load
-
-
-def test_a_reload_under_load_loses_no_request(own):
-    load = _reload_under_load(own, reloads=2)
-
-    assert load.lost == []
-    assert len(set(load.served)) == 3
-    assert len(load.served) > 200
-
-
-def test_without_patience_for_idle_connections_a_reload_loses_requests(tmp_path):
-    """The negative control: connections that think are closed at once, under requests on their way.
-
-    Whether one is on its way just then is chance, about one in two with each reload.
-    """
-    with gunicorn(tmp_path, LEAN, bounds={"drain_idle_s": 0}) as server:
-        load = _reload_under_load(server, reloads=30, until_lost=True)
-
-    assert load.lost != []
 
 
 def test_a_worker_is_replaced_after_its_most_requests(tmp_path):
@@ -144,7 +58,7 @@ def test_a_worker_is_replaced_after_its_most_requests(tmp_path):
             while not answers or answers[-1].headers["connection"] != "close":
                 answers.append(_answer(client))
                 assert len(answers) < 30
-        _wait_for_end(first, seconds=8)
+        wait_for_end(first, seconds=8)
         deadline = time.monotonic() + 10
         while (answer := exchange(server.port, PROCESS)[0]) is None or answer.body == str(first).encode():
             assert time.monotonic() < deadline
