@@ -27,6 +27,7 @@ _STAYED_S = 4
 _STAYED_AFTER_RESTART_S = 10
 
 _CODE_FOLDERS = ("apps", "config", "deploy", "infra")
+_SERVER_FOLDER = "infra/http"
 
 
 def start(instance: Instance, supervisor: Supervisor) -> None:
@@ -35,9 +36,10 @@ def start(instance: Instance, supervisor: Supervisor) -> None:
     Quick when all of them already run so. Raises StackError with the reason and the end of the log otherwise.
     """
     version_path = instance.run_folder / "application.version"
+    before = version_path.read_text().split() if version_path.exists() else []
     version = _version(instance)
     states = supervisor.states()
-    is_current = version_path.exists() and version_path.read_text() == version
+    is_current = before == version
     all_run = all(state.state == "RUNNING" for state in states.values())
     if not (is_current and all_run and _ready_status(instance) == "ok"):
         if is_current:
@@ -46,23 +48,32 @@ def start(instance: Instance, supervisor: Supervisor) -> None:
         else:
             _prepare(instance)
         programs = [program for program in programs_of(instance) if not program.is_server]
-        _start_programs(programs, supervisor, is_current=is_current)
-        _wait_until_ready(instance, supervisor)
-        version_path.write_text(version)
+        replaced = _start_programs(programs, supervisor, is_current=is_current, can_reload=before[:1] == version[:1])
+        _wait_until_ready(instance, supervisor, replaced)
+        version_path.write_text(" ".join(version))
     print(_usage(instance))
 
 
-def _version(instance: Instance) -> str:
-    """A digest of the code, what it ships and the environment: when it differs, running processes are out of date."""
-    digest = hashlib.sha256("\n".join(instance.export_lines()).encode())
+def _version(instance: Instance) -> list[str]:
+    """Digests of what a process reads once and of all the rest: when one differs, running processes are out of date.
+
+    The environment, the packages and the server around the workers are the first; a `HUP` brings the rest.
+    """
+    once = hashlib.sha256("\n".join(instance.export_lines()).encode())
+    once.update((ROOT / "requirements" / "base.txt").read_bytes())
+    _add_files(once, _SERVER_FOLDER)
+    rest = hashlib.sha256()
     for folder in _CODE_FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*")):
-            if not path.is_file() or path.parent.name == "__pycache__":
-                continue
-            status = path.stat()
-            digest.update(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\n".encode())
-    digest.update((ROOT / "requirements" / "base.txt").read_bytes())
-    return digest.hexdigest()
+        _add_files(rest, folder)
+    return [once.hexdigest(), rest.hexdigest()]
+
+
+def _add_files(digest: "hashlib._Hash", folder: str) -> None:
+    for path in sorted((ROOT / folder).rglob("*")):
+        if not path.is_file() or path.parent.name == "__pycache__":
+            continue
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\n".encode())
 
 
 def _prepare(instance: Instance) -> None:
@@ -109,25 +120,33 @@ def _manage(instance: Instance, *words: str) -> str:
     return done.stdout
 
 
-def _start_programs(programs: list[Program], supervisor: Supervisor, *, is_current: bool) -> None:
-    """Start what does not run; let what runs with old code take up the new one."""
+def _start_programs(
+    programs: list[Program], supervisor: Supervisor, *, is_current: bool, can_reload: bool
+) -> dict[str, set[int]]:
+    """Start what does not run; let what runs with old code take up the new one.
+
+    Returns the processes of programs that replace them by themselves, by program: until they are gone old code runs.
+    """
     states = supervisor.states()
     to_start = []
+    replaced = {}
     for program in programs:
         state = states[program.name].state
         if state in {"RUNNING", "STARTING"} and is_current:
             continue
-        if state == "RUNNING" and program.reloads_on_hangup:
+        if state == "RUNNING" and program.reloads_on_hangup and can_reload:
             # gunicorn replaces its workers one by one and drops no request.
+            replaced[program.name] = processes.children_of(states[program.name].process_id)
             supervisor.signal(program.name, "HUP")
         else:
             to_start.append(program)
     supervisor.stop_all(to_start)
     for program in to_start:
         supervisor.start(program.name)
+    return replaced
 
 
-def _wait_until_ready(instance: Instance, supervisor: Supervisor) -> None:
+def _wait_until_ready(instance: Instance, supervisor: Supervisor, replaced: dict[str, set[int]]) -> None:
     print("starting", flush=True)
     deadline = time.monotonic() + _READY_TIMEOUT_S
     seen_process_ids: dict[str, set[int]] = defaultdict(set)
@@ -139,6 +158,11 @@ def _wait_until_ready(instance: Instance, supervisor: Supervisor) -> None:
             for program in programs_of(instance)
             for port in program.ports
             if processes.port_is_free(instance.ports[port])
+        ]
+        waiting_for += [
+            f"{name} to replace its processes"
+            for name, process_ids in replaced.items()
+            if process_ids & processes.children_of(states[name].process_id)
         ]
         for state in states.values():
             seen_process_ids[state.name].add(state.process_id)

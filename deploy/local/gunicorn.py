@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import signal
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,18 @@ def _address(variable: str) -> str:
     return urlsplit(os.environ[variable]).netloc
 
 
+def _is_on(variable: str) -> bool:
+    value = os.environ.get(variable, "off")
+    if value not in {"on", "off"}:
+        raise ValueError(f"{variable}={value}: say on or off")
+    return value == "on"
+
+
 # The public address, and gunicorn itself beside it for when a proxy stands in front of the public one.
 bind = [_address("FLOODGATE_PUBLIC_URL"), _address("FLOODGATE_INTERNAL_URL")]
 backlog = 2048
+# A socket for each worker: those who wait in a worker's own backlog are reset when it ends (docs/performance.md).
+reuse_port = _is_on("FLOODGATE_REUSE_PORT")
 
 # "stock" is gunicorn's own gevent worker, for comparison and as a way back.
 worker_class = {
@@ -34,10 +44,13 @@ workers = int(os.environ.get("FLOODGATE_WORKERS", "2"))
 # Clients that a worker keeps on each address at once, idle ones included; more wait in the backlog. Two workers hold
 # 10,000 idle ones on one address between them, however unevenly they share, and stay below 20,000 open files each.
 worker_connections = int(os.environ.get("FLOODGATE_WORKER_CONNECTIONS", "6000"))
-keepalive = 75
+keepalive = int(os.environ.get("FLOODGATE_KEEPALIVE_S", "75"))
+# Whether each worker is bound to a processor of its own.
+_is_bound_to_cpu = _is_on("FLOODGATE_CPU_AFFINITY")
 
-# A worker whose event loop has stood still for so long is killed and replaced.
-timeout = 30
+# A worker whose event loop has stood still for so long is killed and replaced; its clients wait for that. Heartbeats
+# come once a second; on two cores at a load average of 28 the longest gap was 1.2 s.
+timeout = 10
 # Every answer comes within 10 s; idle connections are closed after this when a worker ends.
 graceful_timeout = 12
 
@@ -63,13 +76,21 @@ def on_starting(server: Any) -> None:
     _forget_dead_gauges()
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """In the master: choose the new worker's processor, one that has the fewest workers."""
+    taken = Counter(other.cpu for other in server.WORKERS.values())
+    worker.cpu = min(sorted(os.sched_getaffinity(0)), key=lambda cpu: taken[cpu])
+
+
 def post_fork(server: Any, worker: Any) -> None:
-    """In a new worker: die with the master.
+    """In a new worker: die with the master, and keep to the processor that was chosen.
 
     gunicorn's worker looks for its parent every second, but one that is busy or stopped would go on holding the port,
     so that the next master could not listen for as long.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _is_bound_to_cpu and server.num_workers > 1:
+        os.sched_setaffinity(0, {worker.cpu})
 
 
 def post_worker_init(worker: Any) -> None:

@@ -73,6 +73,14 @@ def wait_for_end(process_id: int, *, timeout_s: float) -> None:
         time.sleep(0.05)
 
 
+def children_of(process_id: int) -> set[int]:
+    """The processes that a process has started; none if it is gone."""
+    try:
+        return {int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
 def is_alive(process_id: int) -> bool:
     """Whether the process runs; one that has ended and was not yet collected by its parent does not."""
     try:

@@ -9,6 +9,7 @@ import time
 
 import requests
 
+from deploy.local.processes import children_of
 from tests.e2e.stack import INSTANCE, ROOT, Stack, wait_for
 
 APPLICATION = {
@@ -83,13 +84,15 @@ def test_every_process_of_the_application_comes_back_after_a_kill(healthy):
     assert shopper.place((sku, 1)).status_code == 201
 
 
-def test_a_start_after_a_changed_setting_renews_the_processes_and_leaves_the_servers_alone(healthy):
+def test_a_start_after_changed_code_renews_the_processes_and_leaves_the_servers_alone(healthy):
     # given
     _start_again(healthy)
     before = healthy.pids()
+    workers = children_of(before["gunicorn"])
 
-    # when the settings that the processes were started with are no longer those that a start would give them
-    (ROOT / "var" / INSTANCE / "run" / "application.version").write_text("another version")
+    # when the code that the processes were started with is no longer what a start would give them
+    path = ROOT / "var" / INSTANCE / "run" / "application.version"
+    path.write_text(f"{path.read_text().split()[0]} another")
     _start_again(healthy)
 
     # then the masters of nginx and gunicorn stay and replace their workers, the others are started anew, the servers
@@ -97,6 +100,8 @@ def test_a_start_after_a_changed_setting_renews_the_processes_and_leaves_the_ser
     after = healthy.pids()
     renewed = {name for name in before if before[name] != after[name]}
     assert renewed == APPLICATION - {"nginx", "gunicorn", "admin"}
+    assert workers
+    assert not workers & children_of(after["gunicorn"])
 
 
 def test_logs_and_status_of_one_program_can_be_asked_for(stack):
