@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -46,6 +47,7 @@ class Periodic:
         self._pid = 0
         self._stopped = threading.Event()
         self._woken = threading.Event()
+        self._succeeded = threading.Event()
         self._lock = threading.Lock()
         _REGISTERED[name] = self
         if _all_started_in.pid == os.getpid():
@@ -58,8 +60,9 @@ class Periodic:
         with self._lock:
             if self._pid == os.getpid():
                 return
-            self._stopped, self._woken = threading.Event(), threading.Event()
-            threading.Thread(target=self._run, args=(self._stopped, self._woken), name=self.name, daemon=True).start()
+            self._stopped, self._woken, self._succeeded = threading.Event(), threading.Event(), threading.Event()
+            events = (self._stopped, self._woken, self._succeeded)
+            threading.Thread(target=self._run, args=events, name=self.name, daemon=True).start()
             self._pid = os.getpid()
 
     def start_on_use(self) -> None:
@@ -77,7 +80,11 @@ class Periodic:
         self._woken.set()
         self._pid = 0
 
-    def _run(self, stopped: threading.Event, woken: threading.Event) -> None:
+    def wait_for_success(self, timeout_s: float) -> bool:
+        """Wait until a call has succeeded since the start; False if none has within the time."""
+        return self._succeeded.wait(timeout_s)
+
+    def _run(self, stopped: threading.Event, woken: threading.Event, succeeded: threading.Event) -> None:
         while True:
             woken.wait(self.interval_s)
             woken.clear()
@@ -85,6 +92,7 @@ class Periodic:
                 return
             try:
                 self._fn()
+                succeeded.set()
             except Exception:
                 logger.warning("%s failed; next try in %s s", self.name, self.interval_s, exc_info=True)
             finally:
@@ -97,6 +105,19 @@ def start_all() -> None:
     for periodic in tuple(_REGISTERED.values()):
         periodic.start()
         periodic.wake()
+
+
+def wait_for_first_calls(*, timeout_s: float) -> list[str]:
+    """Wait until all periodic work of this process has been done once.
+
+    Returns the names of what has not succeeded within `timeout_s` seconds; it goes on trying.
+    """
+    ends_at = time.monotonic() + timeout_s
+    return [
+        periodic.name
+        for periodic in tuple(_REGISTERED.values())
+        if not periodic.wait_for_success(max(0.0, ends_at - time.monotonic()))
+    ]
 
 
 def on_end(fn: Callable[[], None]) -> None:

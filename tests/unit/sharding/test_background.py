@@ -44,6 +44,26 @@ def test_work_is_repeated_and_a_failure_does_not_end_it(make_periodic: Callable[
     wait_until(lambda: len(calls) >= 3)
 
 
+def test_the_first_calls_are_waited_for_no_longer_than_asked(
+    make_periodic: Callable[..., Periodic], monkeypatch
+) -> None:
+    failures = iter([RuntimeError("not yet")])
+
+    def fail_once() -> None:
+        for failure in failures:
+            raise failure
+
+    recovers, away = make_periodic(0.01, fail_once), make_periodic(60, lambda: 1 / 0)
+    monkeypatch.setattr(background, "_REGISTERED", {periodic.name: periodic for periodic in (recovers, away)})
+    for periodic in (recovers, away):
+        periodic.start()
+        periodic.wake()
+
+    assert recovers.wait_for_success(5)
+    assert background.wait_for_first_calls(timeout_s=0.05) == [away.name]
+    monkeypatch.undo()
+
+
 def test_starting_twice_starts_one_thread(make_periodic: Callable[..., Periodic]) -> None:
     periodic = make_periodic(60, lambda: None)
     periodic.start()
