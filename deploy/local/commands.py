@@ -4,7 +4,6 @@ import argparse
 import fcntl
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -131,9 +130,7 @@ def _reset(instance: Instance, options: argparse.Namespace) -> None:
     """Stop everything and delete all that the instance holds."""
     with _locked(f"{instance.name}"):
         _stop(instance)
-        if instance.socket_folder != instance.run_folder:
-            shutil.rmtree(instance.socket_folder, ignore_errors=True)
-        shutil.rmtree(instance.folder, ignore_errors=True)
+        instance.delete()
 
 
 def _env(instance: Instance, options: argparse.Namespace) -> None:
@@ -189,8 +186,7 @@ def _start_supervisor(instance: Instance, *, only_servers: bool) -> supervision.
         instance.require_same_ports()
     else:
         _end_left_over(instance)
-        for path in instance.metrics_folder.glob("*.db"):
-            path.unlink()
+        instance.forget_metrics()
     _require_free_ports(instance, supervisor if was_running else None, only_servers=only_servers)
     instance.save()
     servers.configure(instance)
@@ -229,6 +225,7 @@ def _stop(instance: Instance) -> None:
         supervisor.shut_down()
         processes.wait_for_end(process_id, timeout_s=30)
     _end_left_over(instance)
+    instance.forget_metrics()
 
 
 def _test_side_by_side(instance: Instance) -> int:
@@ -278,6 +275,8 @@ def _require_free_ports(instance: Instance, supervisor: supervision.Supervisor |
 
 
 def _run(command: list[str], instance: Instance) -> int:
+    # What lies in memory is gone after the machine was started anew.
+    instance.make_folders()
     return subprocess.run(command, cwd=ROOT, env=os.environ | instance.environment(), check=False).returncode
 
 

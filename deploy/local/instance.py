@@ -39,6 +39,11 @@ SHARD_COUNT = 2
 # A Unix socket's path is limited to 108 bytes by the kernel; the longest name below it is "supervisor.sock.NNNNN".
 _LONGEST_SOCKET_FOLDER = 80
 
+# A file system in memory. In some containers it is too small to be used: a process that writes to a mapped file when
+# it is full dies.
+_MEMORY = Path("/dev/shm")
+_LEAST_MEMORY_BYTES = 64 * 2**20
+
 
 @dataclass(frozen=True)
 class Server:
@@ -86,7 +91,12 @@ class Instance:
 
     @property
     def metrics_folder(self) -> Path:
-        """Where every process writes its metrics, to be added up at each scrape."""
+        """Where every process writes its metrics, to be added up at each scrape: in memory, where that can be had.
+
+        On a disk that is busy with durable commits, counting would wait for it now and then.
+        """
+        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).total >= _LEAST_MEMORY_BYTES:
+            return _short_path(_MEMORY, self.folder)
         return self.folder / "prometheus"
 
     @property
@@ -94,8 +104,7 @@ class Instance:
         """Where Unix sockets live: ``run``, or a short path in the temporary folder when ``run`` is too deep."""
         if len(os.fsencode(self.run_folder)) <= _LONGEST_SOCKET_FOLDER:
             return self.run_folder
-        digest = hashlib.sha256(os.fsencode(self.run_folder)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"floodgate-{os.getuid()}-{digest}"
+        return _short_path(Path(tempfile.gettempdir()), self.run_folder)
 
     @property
     def is_test(self) -> bool:
@@ -140,12 +149,22 @@ class Instance:
     def make_folders(self) -> None:
         """Make the instance's folders; nobody but their owner may look into them."""
         (ROOT / "var").mkdir(exist_ok=True)
-        folders = (self.folder, self.log_folder, self.run_folder, self.data_folder, self.conf_folder)
-        for folder in (*folders, self.metrics_folder):
+        for folder in (self.folder, self.log_folder, self.run_folder, self.data_folder, self.conf_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.socket_folder.mkdir(mode=0o700, exist_ok=True)
-        if self.socket_folder.stat().st_uid != os.getuid():
-            raise StackError(f"{self.socket_folder} belongs to somebody else; sockets cannot be put there")
+        for folder in (self.metrics_folder, self.socket_folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder.lstat().st_uid != os.getuid():
+                raise StackError(f"{folder} belongs to somebody else; nothing can be put there")
+
+    def forget_metrics(self) -> None:
+        """Delete what processes that are gone have counted."""
+        for path in self.metrics_folder.glob("*.db"):
+            path.unlink()
+
+    def delete(self) -> None:
+        """Delete all that the instance keeps, wherever it lies."""
+        for folder in (self.metrics_folder, self.socket_folder, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
     # -- what is remembered between calls -------------------------------------------------------------------
 
@@ -259,6 +278,12 @@ def load_instance(name: str, *, port_base: int | None = None, db: str | None = N
 def port_variable_of(name: str) -> str:
     """Tests run beside the stack, so their ports have variables of their own."""
     return "FLOODGATE_TEST_PORT" if _is_test(name) else "FLOODGATE_PORT"
+
+
+def _short_path(parent: Path, folder: Path) -> Path:
+    """A path for what belongs to a folder and lies elsewhere, one for each user and folder."""
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return parent / f"floodgate-{os.getuid()}-{digest}"
 
 
 def _is_test(name: str) -> bool:
