@@ -1,46 +1,68 @@
-"""The control lines of every bench: what the same machine does when it does nothing.
+"""Measures the controls of a run: the same load on servers that do nothing (control_apps.py)."""
 
-`bare` is C1, a WSGI answer of fixed bytes; `django_view` is the smallest Django view. Both are run by a stock
-`gunicorn -k gevent` with as many workers as the product and take the very requests that the product takes.
-"""
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-import json
-from collections.abc import Callable, Iterable
-from typing import Any
-
+import requests
 from django.conf import settings
-from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse
-from django.urls import re_path
 
-BODY = json.dumps(
-    {"id": "1" * 18, "status": "pending_payment", "currency": "GBP", "total": "12.34", "padding": "x" * 700}
-).encode()
+from bench.load import Load
+from bench.stack import ROOT
+
+_WARM_S = 2
 
 
-def bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Read the body and answer 201 with fixed bytes."""
-    environ["wsgi.input"].read()
-    start_response("201 Created", [("Content-Type", "application/json"), ("Content-Length", str(len(BODY)))])
-    return [BODY]
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Requests a second: C1 is a stock gunicorn-gevent with fixed bytes, the other the smallest Django view in it."""
+
+    bare_qps: float
+    django_qps: float
 
 
-def _view(request: HttpRequest) -> HttpResponse:
-    _ = request.body
-    return HttpResponse(BODY, status=201, content_type="application/json")
+def measure_controls(load: Callable[[str, float], Load], *, seconds: float) -> Controls:
+    """Put a load, a function of URL and seconds, on each of the controls."""
+    measured = {}
+    for name in ("bare", "django_view"):
+        with _server(name) as url:
+            load(url, _WARM_S)
+            measured[name] = load(url, seconds).per_second
+    return Controls(bare_qps=measured["bare"], django_qps=measured["django_view"])
 
 
-urlpatterns = [re_path(r"", _view)]
+@contextmanager
+def _server(name: str) -> Iterator[str]:
+    """Run one of the controls on a free port next to the stack's for the length of the block."""
+    port = int(settings.STAFF_URL.rsplit(":", 1)[1]) + 88
+    command = [
+        sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}",
+        "--keep-alive", "75", "--log-level", "warning", f"bench.control_apps:{name}",
+    ]  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_answering(url)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
 
 
-def django_view(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer through Django's handler with no middleware."""
-    if not settings.configured:
-        settings.configure(SECRET_KEY="control", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
-    global _application  # noqa: PLW0603  # made once a process, after the fork
-    if _application is None:
-        _application = get_wsgi_application()
-    return _application(environ, start_response)
-
-
-_application: Callable[..., Iterable[bytes]] | None = None
+def _wait_until_answering(url: str) -> None:
+    deadline_s = time.monotonic() + 15
+    while True:
+        try:
+            requests.post(url, json={}, timeout=2)
+        except requests.RequestException:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return

@@ -1,8 +1,10 @@
--- The load of every scenario, run by wrk. Arguments: scenario window_s run_id threads file...
+-- The requests of the scenarios that wrk sends. Arguments: script window_s run_id threads connections
+-- period_s file...
 --   place  shoppers.tsv skus.txt   orders; each has a shopper, one or two SKUs and an idempotency key of its own
 --   read   paths.txt               product details
 --   mixed  shoppers.tsv skus.txt paths.txt   nine product details for each order
 --   flash-direct  shoppers.tsv sale.tsv      one unit of a sale's SKU for each of many shoppers
+-- With a period each connection waits that long before each request, and a random part of it before its first.
 -- Sending stops at the end of the window and what is under way is answered, so that what was acknowledged is counted
 -- exactly.
 local ffi = require("ffi")
@@ -26,10 +28,11 @@ function setup(thread)
 end
 
 function init(args)
-  scenario, window_s, run_id, thread_count = args[1], tonumber(args[2]), args[3], tonumber(args[4])
+  script, window_s, run_id, thread_count = args[1], tonumber(args[2]), args[3], tonumber(args[4])
+  fresh_connections, period_s = math.floor(tonumber(args[5]) / thread_count), tonumber(args[6])
   math.randomseed(index * 7919 + os.time())
   sent, answered, succeeded, orders, codes, counts = 0, 0, 0, 0, "", {}
-  init_of[scenario](args[5], args[6], args[7])
+  init_of[script](args[7], args[8], args[9])
 end
 
 local function read_shoppers(shoppers)
@@ -96,15 +99,21 @@ function build.mixed()
   return build.read()
 end
 
+-- wrk asks before each request, the connection's first one included.
 function delay()
-  if started_s and now_s() - started_s >= window_s then return 600000 end
-  return 0
+  if not started_s then started_s = now_s() end
+  local wait_s = 0
+  if period_s > 0 then
+    wait_s = fresh_connections > 0 and math.random() * period_s or period_s
+    fresh_connections = fresh_connections - 1
+  end
+  if now_s() - started_s + wait_s >= window_s then return 600000 end
+  return wait_s * 1000
 end
 
 function request()
-  if not started_s then started_s = now_s() end
   sent = sent + 1
-  return build[scenario]()
+  return build[script]()
 end
 
 function response(status, headers, body)

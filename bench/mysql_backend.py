@@ -144,7 +144,7 @@ def main() -> None:
     print(f"{'statement':22}{'way':40}{'CPU us/query':>14}{'wall us/query':>15}")
     for row in rows:
         print(f"{row['statement']:22}{row['name']:40}{row['cpu_us']:>14}{row['wall_us']:>15}")
-    machine = importlib.import_module("bench.run").machine()
+    machine = importlib.import_module("bench.machine").machine()
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps({"greenlets": GREENLETS, "machine": machine, "rows": rows}, indent=2) + "\n")
 

@@ -1,0 +1,74 @@
+"""Loads a server with wrk, which costs little, and returns what it saw (load.lua has the requests)."""
+
+import re
+import secrets
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.stack import ROOT
+
+THREADS = 2
+_DRAIN_S = 2
+_ANSWER_WITHIN_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk reported of one load; times in milliseconds."""
+
+    window_s: float
+    sent: int
+    answered: int
+    succeeded: int
+    orders: int
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    socket_errors: int
+    codes: dict[str, int]
+
+    @property
+    def per_second(self) -> float:
+        """Successful answers a second of the sending window."""
+        return self.succeeded / self.window_s
+
+
+def run_wrk(
+    script: str, url: str, files: Sequence[str], *, connections: int, window_s: float, period_s: float = 0.0
+) -> Load:
+    """Load one server for the window with one of load.lua's scripts.
+
+    Each connection sends its next request when it has its answer, or, with a `period_s`, once in that time: what is
+    then offered does not depend on how quick the answers are.
+    """
+    command = [
+        "wrk", f"-t{THREADS}", f"-c{connections}", f"-d{int(window_s) + _DRAIN_S}s",
+        "--timeout", f"{_ANSWER_WITHIN_S}s", "-s", str(ROOT / "bench" / "load.lua"), url,
+        "--", script, str(window_s), secrets.token_hex(6), str(THREADS), str(connections), str(period_s),
+        *files,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=window_s + 30, check=False)
+    if done.returncode != 0 or "BENCH answered" not in done.stdout:
+        raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
+    lines = re.findall(r"^BENCH (\w+) ?(.*)$", done.stdout, re.MULTILINE)
+    figures = {name: float(value) for name, value in lines if name != "codes"}
+    codes: Counter[str] = Counter()
+    for name, value in lines:
+        if name == "codes":
+            codes.update({code: int(count) for code, count in re.findall(r"(\w+)=(\d+)", value)})
+    return Load(
+        window_s=window_s,
+        sent=int(figures["sent"]),
+        answered=int(figures["answered"]),
+        succeeded=int(figures["succeeded"]),
+        orders=int(figures["orders"]),
+        p50_ms=figures["p50_ms"],
+        p90_ms=figures["p90_ms"],
+        p95_ms=figures["p95_ms"],
+        p99_ms=figures["p99_ms"],
+        socket_errors=int(figures["socket_errors"]),
+        codes=dict(codes),
+    )

@@ -1,0 +1,107 @@
+"""The running stack as the bench operates it: its commands, its products, its processes, what it has stored."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+from django.conf import settings
+from django.db import connections
+
+from apps.orders.selectors import count_orders
+from infra.sharding.months import Month
+
+ROOT = Path(__file__).resolve().parent.parent
+STOCK_FOR_BENCH = 10_000_000
+_AUDIT_WAIT_S = 60
+
+
+def manage(*arguments: str) -> str:
+    """Run a management command with this process's environment and return its output."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments], capture_output=True, text=True, timeout=600, check=False
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def audit_findings() -> int:
+    """Return how many findings last after the recovery bounds."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "audit", "--wait", str(_AUDIT_WAIT_S), "--json"],
+        capture_output=True, text=True, timeout=_AUDIT_WAIT_S + 120, check=False,
+    )  # fmt: skip
+    try:
+        lasting = json.loads(done.stdout)["lasting"]
+    except (ValueError, KeyError) as error:
+        raise SystemExit(f"the audit gave no result:\n{done.stdout}{done.stderr}") from error
+    for finding in lasting[:20]:
+        print(f"  audit: {finding['check']} {finding['subject']}: {finding['detail']}", file=sys.stderr)
+    return len(lasting)
+
+
+def products() -> list[dict[str, Any]]:
+    """Return all products through the API."""
+    found: list[dict[str, Any]] = []
+    query = {"limit": "100"}
+    while True:
+        answer = requests.get(f"{settings.INTERNAL_URL}/api/v1/products", params=query, timeout=10).json()
+        found += answer["results"]
+        if not answer["next"]:
+            return found
+        query["cursor"] = answer["next"]
+
+
+def first_sku() -> str:
+    """Return one real SKU."""
+    answer = requests.get(f"{settings.INTERNAL_URL}/api/v1/products", params={"limit": "1"}, timeout=10).json()
+    return str(answer["results"][0]["skus"][0]["sku"])
+
+
+def create_sale(sku: str, *, quota: int, per_user_limit: int, mode: str, lasts_s: int = 3600) -> str:
+    """Open a flash sale of one SKU out of plenty of stock and return its id."""
+    manage("adjust_stock", sku, "--to", str(STOCK_FOR_BENCH), "--reason", "bench")
+    told = manage(
+        "flash_sale", "create", "--sku", sku, "--price", "1.00", "--quota", str(quota),
+        "--per-user-limit", str(per_user_limit), "--starts-in", "0", "--lasts", str(lasts_s), "--mode", mode,
+    )  # fmt: skip
+    sale_id = told.splitlines()[-1]
+    manage("flash_sale", "warm_up", sale_id)
+    return sale_id
+
+
+def stored_orders() -> int:
+    """Count the real orders in all shards that were placed in this and the previous month."""
+    connections.close_all()  # a server that was killed meanwhile has forgotten them
+    month = Month.of(datetime.now(UTC))
+    return count_orders(month) + count_orders(month.previous())
+
+
+def process_ids() -> dict[str, int]:
+    """Return the process id of each running program of the stack."""
+    status = subprocess.run(
+        ["make", "-s", "status"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+    return {name: int(pid) for name, pid in re.findall(r"^(\S+) RUNNING pid (\d+)", status, re.MULTILINE)}
+
+
+def wait_until_ready(*, within_s: float = 120) -> None:
+    """Wait until the readiness check says `ok`; exits with what it says otherwise."""
+    deadline_s = time.monotonic() + within_s
+    told = ""
+    while True:
+        try:
+            told = requests.get(f"{settings.PUBLIC_URL}/healthz/ready", timeout=5).json()["status"]
+        except (requests.RequestException, ValueError, KeyError) as error:
+            told = str(error)
+        if told == "ok":
+            return
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"the stack is not ready: {told}")
+        time.sleep(0.2)

@@ -1,0 +1,127 @@
+"""Scenarios in which wrk sends as fast as it is answered: `place`, `read`, `mixed`, `flash-direct`."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from bench.control import Controls, measure_controls
+from bench.cpu import cpu_by_process, cpu_us_each
+from bench.load import Load, run_wrk
+from bench.result import Result
+from bench.scenario import Options, Scenario, Workspace
+from bench.stack import STOCK_FOR_BENCH, audit_findings, create_sale, first_sku, manage, stored_orders
+
+SHOPPER_COUNT = 4_000
+_WARM_S = 2
+
+
+class WrkScenario(Scenario):
+    """One of load.lua's scripts at gunicorn's port or nginx's, as long as asked, after a warming up."""
+
+    stores_orders: ClassVar[bool] = False
+
+    @abstractmethod
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """Make what the load needs and return the files that the load script reads."""
+
+    def finish(self) -> None:
+        """Undo what `prepare` opened."""
+
+    def run(self, options: Options, workspace: Workspace) -> Result:
+        """Measure the controls, then the product."""
+        files = self.prepare(workspace)
+
+        def load(url: str, seconds: float) -> Load:
+            return run_wrk(self.name, url, files, connections=options.connections, window_s=seconds)
+
+        controls = measure_controls(load, seconds=options.seconds / 2)
+        load(options.url, _WARM_S)  # counted neither before nor after
+        stored_before = stored_orders()
+        cpu_before = cpu_by_process()
+        measured = load(options.url, options.seconds)
+        cpu_after = cpu_by_process()
+        stored = stored_orders() - stored_before if self.stores_orders else 0
+        self.finish()
+        result = result_of(self.name, options, measured, controls, stored=stored, findings=audit_findings())
+        result.cpu_us_per_request = cpu_us_each(cpu_before, cpu_after, count=measured.answered)
+        result.check_books()
+        return result
+
+
+def result_of(name: str, options: Options, measured: Load, controls: Controls, *, stored: int, findings: int) -> Result:
+    """Put the figures of a load together."""
+    result = Result(
+        scenario=name,
+        qps=round(measured.per_second, 1),
+        control_qps=round(controls.bare_qps, 1),
+        ratio=round(measured.per_second / controls.bare_qps, 4),
+        p50_ms=measured.p50_ms,
+        p90_ms=measured.p90_ms,
+        p95_ms=measured.p95_ms,
+        p99_ms=measured.p99_ms,
+        requests=measured.answered,
+        errors=measured.codes,
+        cpu_us_per_request={},
+        acknowledged=measured.orders,
+        stored=stored,
+        audit_findings=findings,
+        port=options.at,
+        connections=options.connections,
+        window_s=measured.window_s,
+        django_control_qps=round(controls.django_qps, 1),
+    )
+    if measured.succeeded == 0:
+        result.failures.append("no request succeeded")
+    return result
+
+
+class PlaceScenario(WrkScenario):
+    """Thousands of shoppers over all shards place orders of one or two real SKUs."""
+
+    name = "place"
+    stores_orders = True
+
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """Make shoppers and stock."""
+        return [workspace.shoppers(SHOPPER_COUNT), workspace.skus()]
+
+
+class ReadScenario(WrkScenario):
+    """Details of real products, over the whole catalog."""
+
+    name = "read"
+
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """List the products' addresses."""
+        return [workspace.paths()]
+
+
+class MixedScenario(WrkScenario):
+    """Nine details of products for each order."""
+
+    name = "mixed"
+    stores_orders = True
+
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """Make shoppers and stock, and list the products' addresses."""
+        return [workspace.shoppers(SHOPPER_COUNT), workspace.skus(), workspace.paths()]
+
+
+class FlashDirectScenario(WrkScenario):
+    """Thousands of shoppers buy one SKU in a flash sale that does not run dry."""
+
+    name = "flash-direct"
+    stores_orders = True
+
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """Make shoppers and open a sale."""
+        shoppers = workspace.shoppers(SHOPPER_COUNT)
+        sku = first_sku()
+        self._sale_id = create_sale(sku, quota=STOCK_FOR_BENCH // 2, per_user_limit=999, mode="direct")
+        return [shoppers, workspace.write("sale.tsv", [f"{self._sale_id}\t{sku}"])]
+
+    def finish(self) -> None:
+        """End the sale, so that its unsold units are stock again."""
+        manage("flash_sale", "end", self._sale_id)
+
+
+SCENARIOS = (PlaceScenario, ReadScenario, MixedScenario, FlashDirectScenario)
