@@ -23,8 +23,6 @@ _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048
 # Clocks of two machines may differ by this much.
 _LEEWAY_S: Final = 5
-# Verified tokens that a process remembers; one takes about a kilobyte.
-_MEMORY_COUNT: Final = 50_000
 
 
 def sign_access_token(
@@ -47,10 +45,14 @@ def sign_access_token(
 
 
 class AccessTokens:
-    """The verified tokens of this process: each signature is checked once (bounded, least recently used out first)."""
+    """The verified tokens of this process: each signature is checked once (bounded, least recently used out first).
+
+    With a `max_count` of 0 nothing is remembered, and each request's token is checked.
+    """
 
     def __init__(self, max_count: int) -> None:
-        self._known: LRU[str, tuple[Shopper, int]] = LRU(max_count)
+        self._remembers = max_count > 0
+        self._known: LRU[str, tuple[Shopper, int]] = LRU(max(max_count, 1))
 
     def shopper_of(self, token: str, *, now: datetime) -> Shopper:
         """Return whom a genuine token that has not expired names; raises TokenInvalid, TokenExpired."""
@@ -59,7 +61,7 @@ class AccessTokens:
         if now.timestamp() >= expires_at:
             self._known.pop(token, None)
             raise TokenExpired("The access token has expired. Get a new one at /auth/token/refresh.")
-        if known is None:
+        if known is None and self._remembers:
             self._known[token] = (shopper, expires_at)
         return shopper
 
@@ -145,4 +147,4 @@ def _genuine_claims(token: str) -> _Claims:
         raise TokenInvalid("The access token is not valid.") from error
 
 
-access_tokens: Final = AccessTokens(_MEMORY_COUNT)
+access_tokens: Final = AccessTokens(settings.ACCESS_TOKENS_REMEMBERED)

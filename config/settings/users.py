@@ -25,6 +25,8 @@ TOKEN_ISSUER = "floodgate"
 TOKEN_AUDIENCE = "floodgate-api"
 ACCESS_TOKEN_LIFETIME_S = 600
 BENCH_TOKEN_LIFETIME_S = 3600
+# Verified tokens that a process remembers, so that a signature is checked once; one takes about a kilobyte.
+ACCESS_TOKENS_REMEMBERED = env.integer("FLOODGATE_ACCESS_TOKENS_REMEMBERED", default=50_000)
 REFRESH_TOKEN_LIFETIME_S = 30 * 24 * 3600
 # A client that lost the answer of a refresh may ask again for this long.
 REFRESH_GRACE_S = 30

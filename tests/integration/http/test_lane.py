@@ -237,6 +237,11 @@ def test_everything_else_is_left_to_django(lane, method, path):
     assert lane.match(method, path) is None
 
 
+def test_a_lane_that_is_off_leaves_everything_to_django(settings):
+    settings.FAST_LANE = False
+    assert make_fast_lane().match("POST", "/api/v1/orders") is None
+
+
 def test_where_cors_is_on_other_origins_are_left_to_django(settings):
     settings.CORS_ALLOWED_ORIGINS = ["https://shop.example"]
     endpoint = make_fast_lane().match("GET", "/api/v1/products")

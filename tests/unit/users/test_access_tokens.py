@@ -70,6 +70,13 @@ def test_a_signature_is_verified_once(tokens: AccessTokens, monkeypatch: pytest.
         tokens.shopper_of(token, now=NOW)
 
 
+def test_without_a_memory_each_request_has_its_token_checked() -> None:
+    tokens = AccessTokens(0)
+    token = sign_access_token(user_id=5, session_id=SESSION, now=NOW)
+    assert [tokens.shopper_of(token, now=NOW).user_id for _ in range(2)] == [5, 5]
+    assert not tokens._known
+
+
 def test_the_memory_is_bounded(tokens: AccessTokens) -> None:
     for user_id in range(1, 50):
         tokens.shopper_of(sign_access_token(user_id=user_id, session_id=SESSION, now=NOW), now=NOW)
