@@ -6,6 +6,10 @@ from celery.schedules import crontab
 
 from config.settings.base import REDIS_DURABLE_URL
 
+# The order in which a worker takes what waits (kombu's Redis transport: the smaller, the sooner).
+_SOON = 0
+_IN_ITS_TURN = 5
+
 CELERY_BROKER_URL = REDIS_DURABLE_URL
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": "floodgate:celery:",
@@ -15,6 +19,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Looked for every 5 s; kombu's own defaults come to once in 100 s.
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
+    "priority_steps": [_SOON, _IN_ITS_TURN],
     "socket_connect_timeout": 3.0,
     # Longer than the worker's blocking read of a second.
     "socket_timeout": 5.0,
@@ -26,6 +31,7 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 3.0
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2}
 
 CELERY_TASK_DEFAULT_QUEUE = "floodgate"
+CELERY_TASK_DEFAULT_PRIORITY = _IN_ITS_TURN
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
@@ -49,21 +55,27 @@ CELERY_BEAT_SCHEDULER = "config.celery:BeatScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1.0
 
 
-def _every(task: str, seconds: float) -> dict[str, Any]:
+def _every(task: str, seconds: float, *, priority: int = _IN_ITS_TURN) -> dict[str, Any]:
     """Run a task every so often; one that waited longer than its interval (no worker) is dropped, not piled up."""
-    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds, "priority": priority}}
 
 
 def _hourly(task: str, minute: int) -> dict[str, Any]:
     """Run a task at a minute of each hour; each has its own minute, so that they do not meet."""
-    return {"task": task, "schedule": crontab(minute=str(minute)), "options": {"expires": 3000}}
+    return {
+        "task": task,
+        "schedule": crontab(minute=str(minute)),
+        "options": {"expires": 3000, "priority": _IN_ITS_TURN},
+    }
 
 
 # Everything that runs by the clock. Each is a scan for what is undone: nothing depends on a message having arrived.
 CELERY_BEAT_SCHEDULE = {
     entry["task"]: entry
     for entry in (
-        _every("orders.drain_queues", 1.0),
+        # Shoppers wait for it. Behind the sweeps of a busy worker each of its tasks was too old when its turn came, and
+        # dropped: a queue stood still for minutes.
+        _every("orders.drain_queues", 1.0, priority=_SOON),
         _every("orders.sync_stock", 2.0),
         _every("orders.sweep_sales", 2.0),
         _every("orders.resume_transfers", 2.0),
