@@ -5,12 +5,14 @@ import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 from bench.machine import machine
 from bench.stack import ROOT
 
 RESULTS = ROOT / "bench" / "results"
-HISTORY = RESULTS / "history.jsonl"
+
+_HISTORY = "history.jsonl"
 
 Cell = str | int | float
 
@@ -62,17 +64,27 @@ class Result:
             self.failures.append(f"the audit has {self.audit_findings} findings")
 
 
-def save(result: Result) -> Path:
+def save(result: Result, folder: Path) -> Path:
     """Write the result as the latest of its scenario and add it to the history; returns the former's path."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"latest-{result.scenario}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"latest-{result.scenario}.json"
     path.write_text(json.dumps(asdict(result), indent=2) + "\n")
-    with HISTORY.open("a") as history:
+    with (folder / _HISTORY).open("a") as history:
         history.write(json.dumps(asdict(result)) + "\n")
     return path
 
 
-def show(result: Result, path: Path) -> None:
+def load_history(folder: Path) -> list[Result]:
+    """Return all results that were saved in a folder, oldest first."""
+    path = folder / _HISTORY
+    lines = path.read_text().splitlines() if path.exists() else []
+    results = [Result(**json.loads(line)) for line in lines]
+    for result in results:
+        result.tables = [Table(**fields) for fields in cast("list[dict[str, Any]]", result.tables)]
+    return results
+
+
+def show(result: Result) -> None:
     """Print the result as a person reads it."""
     print(f"{result.scenario}: {result.qps:,.0f}/s at {result.connections:,} connections, {result.port} port")
     print(
@@ -89,13 +101,12 @@ def show(result: Result, path: Path) -> None:
         )
     for table in result.tables:
         _show_table(table)
-    print(f"  written to {path.relative_to(ROOT)}")
     for failure in result.failures:
         print(f"FAILED: {failure}", file=sys.stderr)
 
 
 def _show_table(table: Table) -> None:
-    rows = [table.columns, *([_text(cell) for cell in row] for row in table.rows)]
+    rows = [table.columns, *([text(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"  {table.title}")
     for first, *others in rows:
@@ -103,5 +114,6 @@ def _show_table(table: Table) -> None:
         print("    " + "  ".join([first.ljust(widths[0]), *cells]).rstrip())
 
 
-def _text(cell: Cell) -> str:
+def text(cell: Cell) -> str:
+    """Return a cell as it is shown."""
     return cell if isinstance(cell, str) else f"{cell:,}"

@@ -16,7 +16,8 @@ import django
 django.setup()
 
 from bench.registry import SCENARIOS
-from bench.result import save, show
+from bench.report import write_report
+from bench.result import RESULTS, save, show
 from bench.scenario import Options, Workspace
 
 
@@ -31,6 +32,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15, help="of the measured load (default: 15)")
     parser.add_argument("--at", choices=["internal", "public"], help="gunicorn's port or nginx's (default: its own)")
     parser.add_argument("--seed", type=int, help="of what happens at random (default: another each time; printed)")
+    parser.add_argument("--buyers", type=int, default=20_000, help="of the flood, for a quarter as many units")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where results are written")
     arguments = parser.parse_args()
 
     scenario = SCENARIOS[arguments.scenario]()
@@ -39,10 +42,12 @@ def main() -> int:
         seconds=arguments.seconds,
         at=arguments.at or scenario.at,
         seed=secrets.randbits(32) if arguments.seed is None else arguments.seed,
+        buyers=arguments.buyers,
     )
     with tempfile.TemporaryDirectory(prefix="floodgate-bench-") as folder:
         result = scenario.run(options, Workspace(Path(folder)))
-    show(result, save(result))
+    show(result)
+    print(f"  written to {save(result, arguments.results)} and {write_report(arguments.results)}")
     return 1 if result.failures else 0
 
 

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +21,7 @@ class Options:
     seconds: float
     at: str
     seed: int
+    buyers: int
 
     @property
     def url(self) -> str:
@@ -55,9 +56,13 @@ class Workspace:
         manage("bench_shoppers", "--count", str(count), "--out", str(made))
         return [Buyer(**json.loads(line)) for line in made.read_text().splitlines()]
 
-    def shoppers(self, count: int) -> str:
-        """Make shoppers over all shards and write their tokens and addresses."""
-        return self.write("shoppers.tsv", (f"{each.access}\t{each.address_id}" for each in self.buyers(count)))
+    def shoppers(self, buyers: Sequence[Buyer]) -> str:
+        """Write the shoppers' tokens and addresses."""
+        return self.write("shoppers.tsv", (f"{each.access}\t{each.address_id}" for each in buyers))
+
+    def sale(self, sale_id: str, sku: str) -> str:
+        """Write which SKU of which sale is bought."""
+        return self.write("sale.tsv", [f"{sale_id}\t{sku}"])
 
     def skus(self) -> str:
         """Lift the stock of every SKU, so that no order is refused, and write them."""

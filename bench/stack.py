@@ -14,11 +14,14 @@ from django.conf import settings
 from django.db import connections
 
 from apps.orders.selectors import count_orders
+from apps.promotions.selectors import standing_claims
 from infra.sharding.months import Month
+from infra.sharding.places import shard_aliases
 
 ROOT = Path(__file__).resolve().parent.parent
 STOCK_FOR_BENCH = 10_000_000
 _AUDIT_WAIT_S = 60
+_PAGE = 1_000
 
 
 def manage(*arguments: str) -> str:
@@ -81,6 +84,19 @@ def stored_orders() -> int:
     connections.close_all()  # a server that was killed meanwhile has forgotten them
     month = Month.of(datetime.now(UTC))
     return count_orders(month) + count_orders(month.previous())
+
+
+def sold_order_ids(sale_id: str) -> dict[str, set[str]]:
+    """Return the orders of a sale whose units each shard holds as sold."""
+    connections.close_all()
+    ids: dict[str, set[str]] = {}
+    for alias in shard_aliases():
+        ids[alias] = set()
+        after = (-1, 0)
+        while page := standing_claims(alias, int(sale_id), after=after, limit=_PAGE):
+            ids[alias].update(str(claim.order_id) for _, claim in page)
+            after = page[-1][0], page[-1][1].order_id
+    return ids
 
 
 def process_ids() -> dict[str, int]:

@@ -17,11 +17,21 @@ _WARM_S = 2
 class WrkScenario(Scenario):
     """One of load.lua's scripts at gunicorn's port or nginx's, as long as asked, after a warming up."""
 
+    script: ClassVar[str]
     stores_orders: ClassVar[bool] = False
+    # What the controls are loaded with at most: they are to be as busy as they can be, no more.
+    control_connections: ClassVar[int] = 1_000
 
     @abstractmethod
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make what the load needs and return the files that the load script reads."""
+
+    def measure(self, options: Options, files: list[str]) -> Load:
+        """Load the product."""
+        return run_wrk(self.script, options.url, files, connections=options.connections, window_s=options.seconds)
+
+    def judge(self, result: Result, measured: Load) -> None:
+        """Add what only this scenario tells or must hold."""
 
     def finish(self) -> None:
         """Undo what `prepare` opened."""
@@ -31,19 +41,21 @@ class WrkScenario(Scenario):
         files = self.prepare(workspace)
 
         def load(url: str, seconds: float) -> Load:
-            return run_wrk(self.name, url, files, connections=options.connections, window_s=seconds)
+            connections = min(options.connections, self.control_connections)
+            return run_wrk(self.script, url, files, connections=connections, window_s=seconds)
 
         controls = measure_controls(load, seconds=options.seconds / 2)
         load(options.url, _WARM_S)  # counted neither before nor after
         stored_before = stored_orders()
         cpu_before = cpu_by_process()
-        measured = load(options.url, options.seconds)
+        measured = self.measure(options, files)
         cpu_after = cpu_by_process()
         stored = stored_orders() - stored_before if self.stores_orders else 0
         self.finish()
         result = result_of(self.name, options, measured, controls, stored=stored, findings=audit_findings())
         result.cpu_us_per_request = cpu_us_each(cpu_before, cpu_after, count=measured.answered)
         result.check_books()
+        self.judge(result, measured)
         return result
 
 
@@ -77,18 +89,18 @@ def result_of(name: str, options: Options, measured: Load, controls: Controls, *
 class PlaceScenario(WrkScenario):
     """Thousands of shoppers over all shards place orders of one or two real SKUs."""
 
-    name = "place"
+    name = script = "place"
     stores_orders = True
 
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make shoppers and stock."""
-        return [workspace.shoppers(SHOPPER_COUNT), workspace.skus()]
+        return [workspace.shoppers(workspace.buyers(SHOPPER_COUNT)), workspace.skus()]
 
 
 class ReadScenario(WrkScenario):
     """Details of real products, over the whole catalog."""
 
-    name = "read"
+    name = script = "read"
 
     def prepare(self, workspace: Workspace) -> list[str]:
         """List the products' addresses."""
@@ -98,26 +110,33 @@ class ReadScenario(WrkScenario):
 class MixedScenario(WrkScenario):
     """Nine details of products for each order."""
 
-    name = "mixed"
+    name = script = "mixed"
     stores_orders = True
 
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make shoppers and stock, and list the products' addresses."""
-        return [workspace.shoppers(SHOPPER_COUNT), workspace.skus(), workspace.paths()]
+        return [workspace.shoppers(workspace.buyers(SHOPPER_COUNT)), workspace.skus(), workspace.paths()]
 
 
 class FlashDirectScenario(WrkScenario):
     """Thousands of shoppers buy one SKU in a flash sale that does not run dry."""
 
-    name = "flash-direct"
+    name = script = "flash-direct"
     stores_orders = True
 
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make shoppers and open a sale."""
-        shoppers = workspace.shoppers(SHOPPER_COUNT)
+        shoppers = workspace.shoppers(workspace.buyers(SHOPPER_COUNT))
         sku = first_sku()
         self._sale_id = create_sale(sku, quota=STOCK_FOR_BENCH // 2, per_user_limit=999, mode="direct")
-        return [shoppers, workspace.write("sale.tsv", [f"{self._sale_id}\t{sku}"])]
+        return [shoppers, workspace.sale(self._sale_id, sku)]
+
+    def measure(self, options: Options, files: list[str]) -> Load:
+        """Load the product."""
+        return run_wrk(self.script, options.url, files, connections=options.connections, window_s=options.seconds)
+
+    def judge(self, result: Result, measured: Load) -> None:
+        """Add what only this scenario tells or must hold."""
 
     def finish(self) -> None:
         """End the sale, so that its unsold units are stock again."""
