@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from infra.errors import NotFound
+from infra.errors import LimitReached, NotFound
 
 
 class UnknownSku(NotFound):
@@ -13,6 +13,15 @@ class UnknownSku(NotFound):
     def __init__(self, skus: Collection[str]) -> None:
         self.skus = tuple(sorted(skus))
         super().__init__(f"No stock is kept of {', '.join(self.skus)}.")
+
+
+class TooManyStrategies(LimitReached):
+    """More SKUs would have a strategy of their own than every process can be expected to know."""
+
+    title = "Too many strategies"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"At most {limit} SKUs may be claimed otherwise than merged.")
 
 
 class ReservationConflict(Exception):

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
+from apps.inventory.domain import Strategy
 from infra.sharding.fields import AsciiField, DigestField
 
 SKU_MAX_LENGTH = 64
@@ -40,6 +41,49 @@ class Stock(models.Model):
     def available(self) -> int:
         """Units that can still be bought."""
         return self.on_hand - self.reserved - self.allotted
+
+
+class SkuStrategy(models.Model):
+    """The strategy of a SKU whose stock the staff have claimed otherwise than `merged`, which has no row.
+
+    Few rows: every process reads all of them every other second.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("inventory",)
+
+    sku = AsciiField(max_length=SKU_MAX_LENGTH, primary_key=True)
+    strategy = AsciiField(max_length=16, choices=[(strategy.value, strategy.value) for strategy in Strategy])
+    changed_by = models.CharField(max_length=150)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "inventory_sku_strategy"
+        verbose_name = "strategy of a SKU"
+        verbose_name_plural = "strategies of SKUs"
+
+    def __str__(self) -> str:
+        return f"{self.sku} {self.strategy}"
+
+
+class StrategyChange(models.Model):
+    """One choice of the staff: who claimed the stock of a SKU otherwise from then on, and why; only ever added."""
+
+    databases: ClassVar[tuple[str, ...]] = ("inventory",)
+
+    id = models.BigAutoField(primary_key=True)
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    before = AsciiField(max_length=16)
+    after = AsciiField(max_length=16)
+    reason = models.CharField(max_length=200)
+    actor = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "inventory_strategy_change"
+        indexes = [models.Index(fields=["sku", "at"], name="strategy_change_sku_at")]
+
+    def __str__(self) -> str:
+        return f"{self.sku} {self.before} -> {self.after}"
 
 
 class ReservationState(models.IntegerChoices):

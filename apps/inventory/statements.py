@@ -27,6 +27,16 @@ def add_reserved(alias: str, quantities: Mapping[str, int]) -> int:
     )
 
 
+def add_reserved_at_version(alias: str, sku: str, units: int, *, version: int) -> int:
+    """Raise `reserved` of a SKU as `add_reserved` does, if nobody has written its row since that version; 1 or 0."""
+    return _move_counters(
+        alias,
+        {sku: units},
+        changes="reserved = reserved + {units}",
+        guard=f"version = {version:d} AND on_hand >= reserved + allotted + {{units}}",
+    )
+
+
 def take_reserved(alias: str, quantities: Mapping[str, int]) -> int:
     """Lower `reserved`; return how many SKUs had that much reserved."""
     return _move_counters(alias, quantities, changes="reserved = reserved - {units}", guard="reserved >= {units}")

@@ -17,6 +17,13 @@ class Claim(Struct, frozen=True):
     lines: Lines
 
 
+class StockLevel(Struct, frozen=True):
+    """What could be bought of a SKU when its row had that version."""
+
+    available: int
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """A SKU of which a claim wants more units than can be bought."""

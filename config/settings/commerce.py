@@ -34,6 +34,23 @@ ORDER_MAX_QUANTITY = 999
 ORDER_MAX_OPEN_UNPAID = 20
 IDEMPOTENCY_RETENTION_DAYS = 7
 
+# Orders of SKUs whose stock is not claimed `merged` are committed by their own requests: so many of each strategy at
+# once in a worker; the others wait for their turn, so long at most. Every answer still comes within ten seconds.
+ORDER_APART_CONCURRENCY = 16
+ORDER_APART_WAIT_S = 2.0
+# `optimistic` and its like: after so many lost races the row is locked instead.
+STOCK_CLAIM_ATTEMPTS = 4
+# `lock`: waited for so long, then done without; it ends by itself after so long, when its owner has died.
+STOCK_LOCK_WAIT_S = 0.5
+STOCK_LOCK_LIFETIME_S = 5.0
+# `queue`: a claim waits so long for its turn, and so long for the outcome once it is begun. A consumer that died is
+# replaced when its lease is over; a Redis that hangs is given up after the timeout.
+STOCK_QUEUE_WAIT_S = 2.0
+STOCK_QUEUE_ANSWER_S = 1.0
+STOCK_QUEUE_LEASE_S = 1.0
+STOCK_QUEUE_TIMEOUT_S = 1.0
+STOCK_QUEUE_BATCH = 64
+
 # Reservations that ended are kept this long (to tell a late repeat what became of it), settled ones as long as a refund
 # may still bring their units back, movements of stock as long as the staff look back. The table of reservations has 64
 # partitions: three days of two million orders are 230,000 rows in each.

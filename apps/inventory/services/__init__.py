@@ -1,4 +1,4 @@
-"""Writes of inventory: reserving, closing of reservations, stocking, retention."""
+"""Writes of inventory: reserving, closing of reservations, stocking, strategies, retention."""
 
 from apps.inventory.services.allotting import allot, lock_available, settle_allotted, take_back
 from apps.inventory.services.closing import confirm, release, restock, settle
@@ -6,12 +6,15 @@ from apps.inventory.services.recounting import recount_reserved
 from apps.inventory.services.reserving import reserve
 from apps.inventory.services.retention import purge_closed_reservations, purge_movements
 from apps.inventory.services.stocking import MAX_UNITS, adjust, adjust_all, open_stock
+from apps.inventory.services.strategies import strategy_of
+from apps.inventory.services.strategies.choosing import choose_strategy
 
 __all__ = [
     "MAX_UNITS",
     "adjust",
     "adjust_all",
     "allot",
+    "choose_strategy",
     "confirm",
     "lock_available",
     "open_stock",
@@ -23,5 +26,6 @@ __all__ = [
     "restock",
     "settle",
     "settle_allotted",
+    "strategy_of",
     "take_back",
 ]

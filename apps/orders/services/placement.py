@@ -25,6 +25,7 @@ from apps.inventory.selectors import find_hold
 from apps.inventory.types import Shortage
 from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
+from apps.orders.services.apart import commit_apart
 from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
 from apps.orders.services.lanes import CommitLanes
 from apps.orders.services.limits import check_open_unpaid_orders, limit_reached, room_for_unpaid_orders
@@ -71,7 +72,7 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
     place = place_of_user(request.key.user_id)
     try:
         draft = draft_order(request)
-        outcome = _lanes.submit(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
+        outcome = _commit(place.alias, draft, waited_s=time.monotonic() - began_at, now=now)
         if isinstance(outcome, OrderView):
             return PlacedOrder(order=outcome, replayed=False)
         if isinstance(outcome, StoredAnswer):
@@ -86,6 +87,14 @@ def _place_alone(request: OrderRequest, *, now: datetime) -> PlacedOrder:
         if earlier is None:
             raise
         return earlier
+
+
+def _commit(alias: str, draft: OrderDraft, *, waited_s: float, now: datetime) -> Outcome:
+    """Have the draft committed with others of its shard; alone where the stock of a SKU is not claimed in batches."""
+    strategy = inventory.strategy_of(draft.first_index)
+    if strategy is None:
+        return _lanes.submit(alias, draft, waited_s=waited_s, now=now)
+    return commit_apart(strategy, lambda: commit_once(alias, [draft], now=now)[0], waited_s=waited_s)
 
 
 def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> list[Outcome]:

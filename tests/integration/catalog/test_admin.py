@@ -7,7 +7,7 @@ from django.test import Client
 from apps.catalog import selectors
 from apps.catalog.models import Product, Sku
 from apps.inventory import services as inventory
-from apps.inventory.models import Movement, Stock
+from apps.inventory.models import Movement, SkuStrategy, Stock, StrategyChange
 from tests.factories.catalog import code_of, make_category, make_product
 from tests.factories.inventory import NOW, counters, make_claim, make_stock, new_order_id
 from tests.factories.staff import logged_in, make_operator
@@ -19,7 +19,15 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    "page", ["catalog/product", "catalog/sku", "catalog/category", "inventory/stock", "inventory/movement"]
+    "page",
+    [
+        "catalog/product",
+        "catalog/sku",
+        "catalog/category",
+        "inventory/stock",
+        "inventory/movement",
+        "inventory/strategychange",
+    ],
 )
 def test_each_list_shows_and_searches(staff: Client, page: str) -> None:
     product = make_product("White Metal Lantern")
@@ -66,6 +74,54 @@ def test_who_may_only_look_at_stock_cannot_adjust_it() -> None:
     assert client.get("/admin/inventory/stock/").status_code == 200
     client.post("/admin/inventory/stock/", adjustment([sku], confirmed="yes", to="40", reason="mine"))
     assert counters(sku) == (5, 0)
+
+
+def choice(skus: list[str], **fields: object) -> dict[str, object]:
+    return {"action": "choose_strategy", "_selected_action": skus, **fields}
+
+
+def test_the_strategy_action_asks_then_switches_and_keeps_who_and_why(staff: Client) -> None:
+    first, second = make_stock(5), make_stock(9)
+
+    asked = staff.post("/admin/inventory/stock/", choice([first, second]))
+    assert asked.status_code == 200
+    assert b"lock the row, then decide" in asked.content
+    answer = staff.post(
+        "/admin/inventory/stock/",
+        choice([first, second], confirmed="yes", strategy="queue", reason="launch day"),
+        follow=True,
+    )
+
+    assert b"Switched 2 SKUs to queue." in answer.content
+    rows = StrategyChange.objects.filter(sku__in=[first, second])
+    assert set(rows.values_list("before", "after", "actor", "reason")) == {("merged", "queue", "mia", "launch day")}
+    shown = {name: staff.get("/admin/inventory/stock/", {"strategy": name}).content for name in ("queue", "merged")}
+    assert (first.encode() in shown["queue"], first.encode() in shown["merged"]) == (True, False)
+    history = staff.get("/admin/inventory/strategychange/", {"q": first}).content
+    assert b"launch day" in history
+    assert b"mia" in history
+
+
+@pytest.mark.parametrize(
+    "fields", [{"strategy": "magic", "reason": "x"}, {"strategy": "lock", "reason": " "}, {"reason": "x"}]
+)
+def test_a_choice_without_strategy_or_reason_is_asked_for_again(staff: Client, fields: dict[str, str]) -> None:
+    sku = make_stock(5)
+    answer = staff.post("/admin/inventory/stock/", choice([sku], confirmed="yes", **fields))
+    assert answer.status_code == 200
+    assert not SkuStrategy.objects.filter(sku=sku).exists()
+
+
+def test_who_may_adjust_stock_may_not_choose_its_strategy_without_the_right_to() -> None:
+    user = make_operator("view_stock", "change_stock")
+    sku = make_stock(5)
+    send = choice([sku], confirmed="yes", strategy="lock", reason="mine")
+    logged_in(user).post("/admin/inventory/stock/", send)
+    assert not SkuStrategy.objects.filter(sku=sku).exists()
+
+    allowed = make_operator("view_stock", "change_stock", "change_skustrategy", username="eve")
+    logged_in(allowed).post("/admin/inventory/stock/", send)
+    assert SkuStrategy.objects.get(sku=sku).strategy == "lock"
 
 
 @pytest.mark.parametrize("kind", ["stock", "movement"])
