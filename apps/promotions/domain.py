@@ -1,7 +1,8 @@
 """Pure rules of flash sales: phases, transitions, how units are shared out. No I/O, no Django."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -54,6 +55,27 @@ def phase_of(state: SaleState, *, starts_at: datetime, ends_at: datetime, now: d
     if now < starts_at:
         return Phase.UPCOMING
     return Phase.PAUSED if state == SaleState.PAUSED else Phase.OPEN
+
+
+def approval_reasons(
+    terms: Iterable[tuple[str, Decimal, Decimal, int]], *, min_price_percent: int, max_worth: int
+) -> list[str]:
+    """Tell why a sale has to be approved by a second person; empty where it need not be.
+
+    `terms` are (SKU, price in the sale, the catalog's price, quota). A price has to be approved below
+    `min_price_percent` of the catalog's, a sale whose units are worth more than `max_worth` at the catalog's prices;
+    0 turns either bound off.
+    """
+    reasons = []
+    worth = Decimal(0)
+    for sku, price, usual_price, quota in terms:
+        worth += usual_price * quota
+        if price * 100 < usual_price * min_price_percent:
+            percent = int(price * 100 / usual_price)
+            reasons.append(f"{sku}: {price} is {percent} % of {usual_price}")
+    if max_worth and worth > max_worth:
+        reasons.append(f"the units are worth {worth}, more than {max_worth}")
+    return reasons
 
 
 def shares(units: int, parts: int) -> list[int]:

@@ -16,6 +16,9 @@ SKU_MAX_LENGTH = 64
 class FlashSale(models.Model):
     """A sale: when, how, and where the staff have brought it. `version` is raised by one with every change.
 
+    A sale with an `approval_reason` sells only once somebody has approved it who is not among `shaped_by`, those whose
+    figures nobody has approved (ids of staff accounts, which are in `default`; 0 is the console).
+
     `closed_at` is set once all allotments are closed and nothing is on its way: from then on no unit is the sale's.
     Long after that its rows elsewhere are cleared, between `purging_since` and `purged_at`; this one stays.
     """
@@ -30,6 +33,10 @@ class FlashSale(models.Model):
     token_required = models.BooleanField(default=False)
     state = AsciiField(max_length=12, choices=[(state.value, state.value) for state in SaleState])
     version = models.IntegerField(default=1)
+    approval_reason = models.CharField(max_length=500, blank=True, default="")
+    shaped_by = models.JSONField(default=list)
+    approved_by = models.BigIntegerField(null=True, blank=True)
+    approved_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -42,7 +49,14 @@ class FlashSale(models.Model):
             models.Index(fields=["state", "starts_at"], name="promotions_sale_state"),
             models.Index(fields=["closed_at"], name="promotions_sale_closed"),
         ]
-        constraints = [models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="promotions_sale_times")]
+        permissions = [("approve_flashsale", "Can approve flash sales of others")]
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="promotions_sale_times"),
+            models.CheckConstraint(
+                condition=Q(approval_reason="") | Q(approved_by__isnull=False) | ~Q(state__in=["scheduled", "running"]),
+                name="promotions_sale_approved",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id})"

@@ -46,9 +46,9 @@ def listed_sales() -> Sequence[Sale]:
 
 
 def live_sales() -> list[Sale]:
-    """Return the sales that a sweeper has work with: live ones, and cancelled ones that are not closed."""
+    """Return the sales that a sweeper has work with: all that are neither ended nor closed."""
     rows = FlashSale.objects.using(_ALIAS).filter(
-        Q(state__in=LIVE_STATES) | Q(state=SaleState.CANCELLED, closed_at__isnull=True)
+        Q(state__in=(SaleState.DRAFT, *LIVE_STATES)) | Q(state=SaleState.CANCELLED, closed_at__isnull=True)
     )
     return list(_load_sales(rows.values_list("id", flat=True)).values())
 
@@ -152,6 +152,10 @@ def _sale(row: FlashSale, items: dict[str, SaleItem]) -> Sale:
         version=row.version,
         closed_at=row.closed_at,
         items=items,
+        approval_reason=row.approval_reason,
+        shaped_by=tuple(row.shaped_by),
+        approved_by=row.approved_by,
+        approved_at=row.approved_at,
     )
 
 

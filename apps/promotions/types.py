@@ -11,6 +11,9 @@ from apps.promotions.domain import Phase, SaleMode, SaleState, phase_of
 STOCK: Final = "stock"
 """The name of normal stock as debtor or creditor of a transfer; the others are aliases of shards."""
 
+CONSOLE: Final = 0
+"""Stands for a staff account where a script on the server does something."""
+
 ItemKey = tuple[int, str]
 """Sale and SKU: what an allotment is of."""
 
@@ -63,6 +66,15 @@ class Sale:
     version: int
     closed_at: datetime | None
     items: Mapping[str, SaleItem]
+    approval_reason: str = ""
+    shaped_by: tuple[int, ...] = ()
+    approved_by: int | None = None
+    approved_at: datetime | None = None
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether it must not sell before a second person has approved it."""
+        return bool(self.approval_reason) and self.approved_by is None
 
     def phase(self, now: datetime) -> Phase:
         """Return what the sale is to a buyer now."""

@@ -65,6 +65,8 @@ FLASH_SALE_TTL_S = 1.0
 FLASH_SALES_LISTED = 200
 # For so long a shopper's client may keep what it was told of a sale.
 FLASH_SALE_MAX_AGE_S = 1
+# Whether a sale made by a script on the server counts as approved where a second person's approval is needed.
+FLASH_CONSOLE_APPROVES = env.flag("FLOODGATE_FLASH_CONSOLE_APPROVES", default=not env.IS_PRODUCTION)
 # A purchase token is good for this long, and not past the end of its sale.
 PURCHASE_TOKEN_LIFETIME_S = 600
 # For so long a process believes that an item is sold out before it looks at the allotments again.

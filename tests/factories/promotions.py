@@ -20,7 +20,7 @@ from apps.payments.services import create_attempt
 from apps.payments.types import AttemptStatus, PaymentOutcome
 from apps.promotions.domain import SaleMode
 from apps.promotions.selectors import allotments_of, open_transfers
-from apps.promotions.types import Allotment, NewItem, NewSale, Sale
+from apps.promotions.types import CONSOLE, Allotment, NewItem, NewSale, Sale
 from infra.idempotency.keys import request_key
 from infra.sharding.places import place_of_user
 from tests.factories.orders import Buyer, make_sku
@@ -50,7 +50,7 @@ def make_sale(
         token_required=changes.pop("token_required", False),
         items=(NewItem(sku, Decimal(price), quota, per_user_limit),),
     )
-    return open_sale(new, now=now)
+    return open_sale(new, by=changes.pop("by", CONSOLE), now=now)
 
 
 def sku_of(sale: Sale) -> str:

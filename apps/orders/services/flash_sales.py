@@ -39,51 +39,80 @@ _CANCELLABLE: Final = frozenset({OrderStatus.PENDING_PAYMENT, OrderStatus.PAID})
 _CANCELLING_S: Final = 20.0
 
 
-def open_sale(new: NewSale, *, now: datetime) -> Sale:
+def open_sale(new: NewSale, *, by: int, now: datetime) -> Sale:
     """Make a sale and allot its units; it sells from its start on.
 
+    `by` is the staff account that makes it, or CONSOLE. A sale that needs a second person's approval stays a draft, and
+    nothing is allotted.
     Raises SaleRefused, with nothing left allotted, when the sale makes no sense or normal stock has too few units.
     """
     for item in new.items:
         if round_money(item.price, settings.CURRENCY) != item.price:
             raise SaleRefused(f"{item.sku}: {item.price} has more decimals than {settings.CURRENCY}.")
-    sale = promotions.create_sale(new, now=now)
+    sale = promotions.create_sale(new, by=by, now=now)
+    if sale.awaits_approval:
+        return sale
     try:
-        warm_up(sale.id, now=now)
+        return publish_sale(sale.id, now=now)
     except (SaleRefused, UnknownSku):
         promotions.move_sale(get_sale(sale.id), SaleState.CANCELLED, now=now)
         wind_up(sale.id, now=now)
         raise
-    sale = promotions.move_sale(get_sale(sale.id), SaleState.SCHEDULED, now=now)
+
+
+def publish_sale(sale_id: int, *, now: datetime) -> Sale:
+    """Allot a draft's units and let it sell from its start on.
+
+    Raises SaleRefused when it awaits approval, is no draft, or normal stock has too few units; SaleChanged.
+    """
+    warm_up(sale_id, now=now)
+    sale = promotions.move_sale(get_sale(sale_id), SaleState.SCHEDULED, now=now)
     return begin_if_due(sale, now=now)
+
+
+def approve_sale(sale_id: int, *, version: int, by: int, now: datetime) -> Sale:
+    """Approve a sale as the second person. A draft is published; one that was paused for it can be resumed.
+
+    Raises SaleNotFound, SaleRefused, SaleChanged; an approved draft that stock has too few units for stays a draft.
+    """
+    sale = promotions.approve_sale(get_sale(sale_id), version=version, by=by, now=now)
+    if sale.state == SaleState.DRAFT:
+        return publish_sale(sale_id, now=now)
+    warm_up(sale_id, now=now)
+    return sale
 
 
 def warm_up(sale_id: int, *, now: datetime) -> dict[str, int]:
     """Allot what is missing of the sale's quotas out of normal stock; returns the quotas by SKU.
 
-    Idempotent. Raises SaleNotFound; SaleRefused when the sale is over, or normal stock has too few units.
+    Idempotent. Raises SaleNotFound; SaleRefused when the sale is over, awaits approval, or normal stock has too few
+    units.
     """
     sale = get_sale(sale_id)
     if sale.state not in (SaleState.DRAFT, *LIVE_STATES) or now >= sale.ends_at:
         raise SaleRefused("The sale is over.")
+    promotions.check_approved(sale)
     for item in sale.items.values():
         allot_from_stock((sale.id, item.sku), item.quota, now=now)
     return {item.sku: item.quota for item in sale.items.values()}
 
 
-def raise_quota(sale_id: int, sku: str, quota: int, *, now: datetime) -> Sale:
-    """Raise an item's quota while the sale is live, and allot the difference. Raises SaleRefused, SaleChanged."""
+def raise_quota(sale_id: int, sku: str, quota: int, *, by: int, now: datetime) -> Sale:
+    """Raise an item's quota while the sale is live, and allot the difference, unless it has to be approved first.
+
+    Raises SaleRefused, SaleChanged.
+    """
     sale = get_sale(sale_id)
     before = sale.items[sku].quota if sku in sale.items else 0
-    changed = promotions.change_sale(sale, quotas=[(sku, quota)], now=now)
-    if quota > before:
+    changed = promotions.change_sale(sale, quotas=[(sku, quota)], by=by, now=now)
+    if quota > before and changed.state in LIVE_STATES and not changed.awaits_approval:
         allot_from_stock((sale_id, sku), quota, now=now)
     return changed
 
 
-def extend_sale(sale_id: int, *, ends_at: datetime, now: datetime) -> Sale:
-    """Move the end of a live sale. Raises SaleNotFound, SaleRefused, SaleChanged."""
-    return promotions.change_sale(get_sale(sale_id), ends_at=ends_at, now=now)
+def extend_sale(sale_id: int, *, ends_at: datetime, by: int, now: datetime) -> Sale:
+    """Move the end of a sale; a later one may have to be approved. Raises SaleNotFound, SaleRefused, SaleChanged."""
+    return promotions.change_sale(get_sale(sale_id), ends_at=ends_at, by=by, now=now)
 
 
 def pause_sale(sale_id: int, *, now: datetime) -> Sale:
@@ -163,6 +192,10 @@ def sweep_sales(*, now: datetime) -> SweepReport:
         try:
             if sale.state != SaleState.CANCELLED and sale.ends_at <= now < _queue_ends_at(sale) and is_waiting(sale):
                 counts["draining"] += 1
+            elif sale.state == SaleState.DRAFT:
+                if now >= sale.ends_at:  # never approved, or its making was killed
+                    cancel_sale(sale.id, now=now)
+                    counts["lapsed"] += 1
             elif sale.state == SaleState.CANCELLED or now >= sale.ends_at:
                 counts["closed" if wind_up(sale.id, now=now) else "closing"] += 1
             elif sale.state == SaleState.SCHEDULED and now >= sale.starts_at:

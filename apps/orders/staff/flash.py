@@ -1,6 +1,6 @@
 """The staff's pages of flash sales: list, new and clone, one sale with what can be done to it, and its live figures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
@@ -19,11 +19,12 @@ from apps.inventory.errors import UnknownSku
 from apps.inventory.selectors import available
 from apps.orders.services import flash_sales
 from apps.orders.staff.flash_figures import live_document, overlapping, sale_figures
-from apps.promotions.domain import LIVE_STATES, SaleMode
+from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
 from apps.promotions.errors import SaleChanged, SaleNotFound, SaleRefused
 from apps.promotions.models import FlashSale
 from apps.promotions.selectors import get_sale, recent_sales
-from apps.promotions.types import NewItem, NewSale, Sale
+from apps.promotions.services import MAX_ITEMS
+from apps.promotions.types import CONSOLE, NewItem, NewSale, Sale
 from apps.users.models import StaffUser
 
 SALES_A_PAGE: Final = 100
@@ -32,18 +33,15 @@ MIN_PRICE_PERCENT: Final = 50
 _VIEW: Final = "promotions.view_flashsale"
 _ADD: Final = "promotions.add_flashsale"
 _CHANGE: Final = "promotions.change_flashsale"
+_APPROVE: Final = "promotions.approve_flashsale"
 _REFUSALS: Final = (SaleRefused, SaleChanged, UnknownSku)
 _LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
 
 
 class SaleForm(forms.Form):
-    """A sale of one SKU."""
+    """A sale, but for its SKUs."""
 
     name = forms.CharField(max_length=120, strip=True)
-    sku = forms.CharField(max_length=64, label="SKU", strip=True)
-    price = forms.DecimalField(max_digits=14, decimal_places=2, min_value=0)
-    quota = forms.IntegerField(min_value=1)
-    per_user_limit = forms.IntegerField(min_value=1, label="Units a shopper", initial=1)
     starts_at = forms.DateTimeField(
         label="Starts (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
     )
@@ -52,6 +50,15 @@ class SaleForm(forms.Form):
     )
     mode = forms.ChoiceField(choices=[(mode.value, mode.value) for mode in SaleMode])
     token_required = forms.BooleanField(required=False, label="Ask for a purchase token")
+
+
+class ItemForm(forms.Form):
+    """One SKU of a sale."""
+
+    sku = forms.CharField(max_length=64, label="SKU", strip=True)
+    price = forms.DecimalField(max_digits=14, decimal_places=2, min_value=0)
+    quota = forms.IntegerField(min_value=1)
+    per_user_limit = forms.IntegerField(min_value=1, label="Units a shopper", initial=1)
     unusual_price = forms.BooleanField(required=False, label="The price is meant as it stands")
 
     def clean(self) -> dict[str, Any]:
@@ -74,12 +81,21 @@ class SaleForm(forms.Form):
         return cleaned
 
 
+ItemFormSet = forms.formset_factory(
+    ItemForm, extra=0, min_num=1, max_num=MAX_ITEMS, validate_min=True, validate_max=True, can_delete=True
+)
+
+
 class ActionForm(forms.Form):
     """What is to be done to a sale; figures where an action needs them."""
 
     action = forms.ChoiceField(
-        choices=[(name, name) for name in ("warm_up", "pause", "resume", "end", "cancel", "quota", "extend")]
+        choices=[
+            (name, name)
+            for name in ("warm_up", "publish", "approve", "pause", "resume", "end", "cancel", "quota", "extend")
+        ]
     )
+    version = forms.IntegerField(required=False, min_value=1)
     sku = forms.CharField(required=False)
     quota = forms.IntegerField(required=False, min_value=1)
     ends_at = forms.DateTimeField(required=False)
@@ -98,17 +114,23 @@ def sale_list(request: HttpRequest) -> HttpResponse:
 def sale_new(request: HttpRequest) -> HttpResponse:
     """Make a sale, from nothing or from another one (`?from=`)."""
     _need(request, _ADD)
-    form = SaleForm(request.POST) if request.method == "POST" else SaleForm(initial=_initial(request))
-    if request.method == "POST" and form.is_valid():
-        try:
-            sale = flash_sales.open_sale(_new_sale(form.cleaned_data), now=timezone.now())
-        except _REFUSALS as refusal:
-            form.add_error(None, str(refusal))
-        else:
-            _log(request, sale, "made")
-            messages.success(request, f"{sale.name} is made, and its units are allotted.")
-            return redirect("admin:flash-sales-sale", sale_id=sale.id)
-    return _page(request, "orders/staff/flash_new.html", {"form": form, "title": "New flash sale"})
+    if request.method == "POST":
+        form, items = SaleForm(request.POST), ItemFormSet(request.POST, prefix="items")
+        if all([form.is_valid(), items.is_valid()]):
+            try:
+                sale = flash_sales.open_sale(_new_sale(form, items), by=_staff_id(request), now=timezone.now())
+            except _REFUSALS as refusal:
+                form.add_error(None, str(refusal))
+            else:
+                _log(request, sale, "made")
+                done = "waits for approval" if sale.awaits_approval else "is made, and its units are allotted"
+                messages.success(request, f"{sale.name} {done}.")
+                return redirect("admin:flash-sales-sale", sale_id=sale.id)
+    else:
+        sale_figures, item_figures = _initial(request)
+        form, items = SaleForm(initial=sale_figures), ItemFormSet(initial=item_figures, prefix="items")
+    context = {"form": form, "items": items, "title": "New flash sale"}
+    return _page(request, "orders/staff/flash_new.html", context)
 
 
 def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
@@ -116,7 +138,7 @@ def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
     _need(request, _VIEW)
     sale = _sale_or_404(sale_id)
     if request.method == "POST":
-        _need(request, _CHANGE)
+        _need(request, _APPROVE if request.POST.get("action") == "approve" else _CHANGE)
         _act(request, sale)
         return redirect("admin:flash-sales-sale", sale_id=sale_id)
     figures = sale_figures(sale)
@@ -126,7 +148,11 @@ def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
         "figures": figures,
         "sell_through": figures.sell_through(sale),
         "is_live": sale.state in LIVE_STATES,
+        "is_open": sale.state in (SaleState.DRAFT, *LIVE_STATES),
         "may_change": request.user.has_perm(_CHANGE),
+        "may_approve": request.user.has_perm(_APPROVE) and _staff_id(request) not in sale.shaped_by,
+        "shaped_by": _names_of(sale.shaped_by),
+        "approved_by": _names_of([] if sale.approved_by is None else [sale.approved_by]),
         "title": sale.name,
     }
     return _page(request, "orders/staff/flash_sale.html", context)
@@ -144,15 +170,17 @@ def _act(request: HttpRequest, sale: Sale) -> None:
         messages.error(request, "Some of the figures are missing or wrong.")
         return
     asked = form.cleaned_data
-    now = timezone.now()
+    now, by = timezone.now(), _staff_id(request)
     actions: Mapping[str, Callable[[], object]] = {
         "warm_up": lambda: flash_sales.warm_up(sale.id, now=now),
+        "publish": lambda: flash_sales.publish_sale(sale.id, now=now),
+        "approve": lambda: flash_sales.approve_sale(sale.id, version=asked["version"] or 0, by=by, now=now),
         "pause": lambda: flash_sales.pause_sale(sale.id, now=now),
         "resume": lambda: flash_sales.resume_sale(sale.id, now=now),
         "end": lambda: flash_sales.end_sale(sale.id, now=now),
         "cancel": lambda: flash_sales.cancel_sale(sale.id, now=now),
-        "quota": lambda: flash_sales.raise_quota(sale.id, asked["sku"], asked["quota"] or 0, now=now),
-        "extend": lambda: flash_sales.extend_sale(sale.id, ends_at=asked["ends_at"] or now, now=now),
+        "quota": lambda: flash_sales.raise_quota(sale.id, asked["sku"], asked["quota"] or 0, by=by, now=now),
+        "extend": lambda: flash_sales.extend_sale(sale.id, ends_at=asked["ends_at"] or now, by=by, now=now),
     }
     try:
         actions[asked["action"]]()
@@ -161,39 +189,46 @@ def _act(request: HttpRequest, sale: Sale) -> None:
         return
     _log(request, sale, asked["action"])
     messages.success(request, f"{sale.name}: {asked['action']}.")
+    if not sale.awaits_approval and get_sale(sale.id).awaits_approval:
+        messages.warning(request, "It is paused until somebody else has approved the change.")
 
 
-def _new_sale(asked: Mapping[str, Any]) -> NewSale:
+def _new_sale(form: SaleForm, items: Any) -> NewSale:
+    asked = form.cleaned_data
     return NewSale(
         name=asked["name"],
         starts_at=asked["starts_at"],
         ends_at=asked["ends_at"],
         mode=SaleMode(asked["mode"]),
         token_required=asked["token_required"],
-        items=(NewItem(asked["sku"], asked["price"], asked["quota"], asked["per_user_limit"]),),
+        items=tuple(
+            NewItem(item["sku"], item["price"], item["quota"], item["per_user_limit"])
+            for item in items.cleaned_data
+            if item and not item["DELETE"]
+        ),
     )
 
 
-def _initial(request: HttpRequest) -> dict[str, Any]:
-    """Return what the form begins with: an hour from the next one on, or the figures of the sale that is cloned."""
+def _initial(request: HttpRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the forms begin with: an hour from the next one on, or the figures of the sale that is cloned."""
     starts_at: datetime = (timezone.now() + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
     begun: dict[str, Any] = {"starts_at": starts_at, "ends_at": starts_at + timedelta(hours=1)}
     source = request.GET.get("from", "")
     if not source.isascii() or not source.isdigit() or len(source) > 19:
-        return begun
+        return begun, []
     sale = _sale_or_404(int(source))
-    item = next(iter(sale.items.values()))
-    return {
+    figures = {
         "name": sale.name,
-        "sku": item.sku,
-        "price": item.price,
-        "quota": item.quota,
-        "per_user_limit": item.per_user_limit,
         "mode": sale.mode.value,
         "token_required": sale.token_required,
         "starts_at": starts_at,
         "ends_at": starts_at + (sale.ends_at - sale.starts_at),
     }
+    items = [
+        {"sku": item.sku, "price": item.price, "quota": item.quota, "per_user_limit": item.per_user_limit}
+        for item in sale.items.values()
+    ]
+    return figures, items
 
 
 def _sale_or_404(sale_id: int) -> Sale:
@@ -203,6 +238,16 @@ def _sale_or_404(sale_id: int) -> Sale:
         raise Http404 from error
 
 
+def _staff_id(request: HttpRequest) -> int:
+    return cast(StaffUser, request.user).id
+
+
+def _names_of(staff_ids: Collection[int]) -> list[str]:
+    """Return the names of staff accounts; the number of one that is gone, and the console's."""
+    names = dict(StaffUser.objects.filter(id__in=staff_ids).values_list("id", "username"))
+    return [names.get(each, "the console" if each == CONSOLE else f"staff account {each}") for each in staff_ids]
+
+
 def _need(request: HttpRequest, permission: str) -> None:
     if not request.user.has_perm(permission):
         raise PermissionDenied
@@ -210,7 +255,7 @@ def _need(request: HttpRequest, permission: str) -> None:
 
 def _log(request: HttpRequest, sale: Sale, what: str) -> None:
     LogEntry.objects.create(
-        user_id=cast(StaffUser, request.user).id,
+        user_id=_staff_id(request),
         content_type=ContentType.objects.get_for_model(FlashSale),
         object_id=str(sale.id),
         object_repr=sale.name[:200],

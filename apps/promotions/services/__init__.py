@@ -4,7 +4,16 @@ from apps.promotions.services.allotments import close_allotments, debit_allotmen
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
 from apps.promotions.services.queue import SaleQueue
 from apps.promotions.services.retention import begin_purge, finish_purge, purge_in_stock, purge_on_shard
-from apps.promotions.services.sales import change_sale, create_sale, mark_closed, move_sale, shorten_sale
+from apps.promotions.services.sales import (
+    MAX_ITEMS,
+    approve_sale,
+    change_sale,
+    check_approved,
+    create_sale,
+    mark_closed,
+    move_sale,
+    shorten_sale,
+)
 from apps.promotions.services.tickets import (
     end_each,
     end_tickets,
@@ -18,10 +27,13 @@ from apps.promotions.services.tokens import check_open, check_purchase_token, is
 from apps.promotions.services.transfers import mark_done, record_debit, record_receipt
 
 __all__ = [
+    "MAX_ITEMS",
     "SaleQueue",
+    "approve_sale",
     "begin_purge",
     "begin_settling",
     "change_sale",
+    "check_approved",
     "check_open",
     "check_purchase_token",
     "close_allotments",

@@ -246,8 +246,10 @@ def command(*arguments: object) -> list[str]:
 
 
 def create(sku: str, *more: object) -> int:
-    figures = ("--price", "1.99", "--quota", 6, "--per-user-limit", 2, "--lasts", 60)
-    return int(command("create", "--sku", sku, *figures, *more)[-1])
+    figures = {"--sku": sku, "--price": "1.99", "--quota": 6, "--per-user-limit": 2, "--lasts": 60}
+    if more and more[0] in figures:
+        figures[str(more[0])], more = more[1], ()
+    return int(command("create", *(part for pair in figures.items() for part in pair), *more)[-1])
 
 
 def test_a_script_makes_a_sale_and_brings_it_through_its_life(shop):

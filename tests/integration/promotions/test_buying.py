@@ -36,7 +36,7 @@ from apps.promotions.errors import (
 )
 from apps.promotions.selectors import get_sale
 from apps.promotions.services import issue_purchase_token
-from apps.promotions.types import Sale
+from apps.promotions.types import CONSOLE, Sale
 from infra.errors import LimitReached, ValidationFailed
 from infra.idempotency.errors import IdempotencyKeyReused
 from tests.factories.inventory import counters
@@ -231,7 +231,7 @@ def test_a_sale_that_asks_for_a_token_takes_only_its_own_buyers():
     with pytest.raises(PurchaseTokenInvalid):
         flash_placement.check_flash_request(
             flash_request(sale, buyer, token=token),
-            extend_sale(sale.id, ends_at=late + timedelta(1), now=now),
+            extend_sale(sale.id, ends_at=late + timedelta(1), by=CONSOLE, now=now),
             now=late,
         )
     assert buy(sale, buyer, token=token).status == "pending_payment"
@@ -360,17 +360,17 @@ def test_a_quota_is_raised_and_an_end_moved_while_the_sale_runs():
     sale = make_sale(quota=2, on_hand=10)
     later = sale.ends_at + timedelta(seconds=60)
 
-    raise_quota(sale.id, sku_of(sale), 5, now=timezone.now())
-    raise_quota(sale.id, sku_of(sale), 5, now=timezone.now())
-    extend_sale(sale.id, ends_at=later, now=timezone.now())
+    raise_quota(sale.id, sku_of(sale), 5, by=CONSOLE, now=timezone.now())
+    raise_quota(sale.id, sku_of(sale), 5, by=CONSOLE, now=timezone.now())
+    extend_sale(sale.id, ends_at=later, by=CONSOLE, now=timezone.now())
 
     assert sum(quotas(sale)) == 5
     assert counters_of(sale) == (10, 0, 5)
     assert get_sale(sale.id).ends_at == later
     with pytest.raises(SaleRefused):
-        raise_quota(sale.id, sku_of(sale), 4, now=timezone.now())
+        raise_quota(sale.id, sku_of(sale), 4, by=CONSOLE, now=timezone.now())
     with pytest.raises(SaleRefused, match="more units"):
-        raise_quota(sale.id, sku_of(sale), 50, now=timezone.now())
+        raise_quota(sale.id, sku_of(sale), 50, by=CONSOLE, now=timezone.now())
 
 
 def test_a_change_by_someone_who_read_an_older_version_is_refused():

@@ -15,6 +15,7 @@ from apps.orders.staff import flash_figures
 from apps.promotions.errors import PurchaseLimitReached
 from apps.promotions.models import FlashSale
 from apps.promotions.selectors import forget_cached, get_sale
+from apps.promotions.types import Sale
 from tests.factories.orders import make_buyer, make_sku
 from tests.factories.promotions import allotments, buy, counters_of, flash_request, make_sale, pay, sku_of
 from tests.factories.staff import half_logged_in, logged_in, make_operator, make_superuser
@@ -31,19 +32,25 @@ def _nothing_cached() -> None:
     forget_cached()
 
 
-def form(of: str, **changes: object) -> dict[str, object]:
+def form(*skus: str, **changes: object) -> dict[str, object]:
+    """Return the form of a sale; changes of an item are of the first."""
     starts_at = timezone.now() + timedelta(hours=1)
+    items = {
+        f"items-{number}-{name}": value
+        for number, sku in enumerate(skus)
+        for name, value in {"sku": sku, "price": "8.00", "quota": 5, "per_user_limit": 2}.items()
+    }
+    of_item = ("sku", "price", "quota", "per_user_limit", "unusual_price")
     return {
         "name": "Night sale",
-        "sku": of,
-        "price": "8.00",
-        "quota": 5,
-        "per_user_limit": 2,
+        "items-TOTAL_FORMS": len(skus),
+        "items-INITIAL_FORMS": 0,
+        **items,
         "starts_at": f"{starts_at:%Y-%m-%dT%H:%M}",
         "ends_at": f"{starts_at + timedelta(hours=1):%Y-%m-%dT%H:%M}",
         "mode": "queued",
         "token_required": "on",
-        **changes,
+        **{f"items-0-{name}" if name in of_item else name: value for name, value in changes.items()},
     }
 
 
@@ -106,11 +113,54 @@ def test_a_form_that_makes_no_sense_is_refused(staff, changes, message):
 
 def test_an_unusual_price_passes_once_it_is_confirmed(staff):
     sku = make_sku(10, price="9.00")
-    assert staff.post("/admin/flash-sales/new/", form(sku, price="0.01", unusual_price="on")).status_code == 302
+    assert staff.post("/admin/flash-sales/new/", form(sku, price="4.00", unusual_price="on")).status_code == 302
+    assert get_sale(FlashSale.objects.get(items__sku=sku).id).state == "scheduled"
+
+
+def test_a_sale_of_several_skus_is_made_and_cloned(staff):
+    skus = [make_sku(10, price="9.00") for _ in range(3)]
+    asked = form(*skus, price="7.00") | {"items-2-DELETE": "on"}
+    assert staff.post("/admin/flash-sales/new/", asked).status_code == 302
+    sale = get_sale(FlashSale.objects.get(items__sku=skus[0]).id)
+    assert {item.sku: str(item.price) for item in sale.items.values()} == {skus[0]: "7.00", skus[1]: "8.00"}
+    clone = staff.get(f"/admin/flash-sales/new/?from={sale.id}").content.decode()
+    assert all(f'value="{sku}"' in clone for sku in skus[:2])
+    assert 'name="items-TOTAL_FORMS" value="2"' in clone
+    twice = staff.post("/admin/flash-sales/new/", form(skus[2], skus[2]))
+    assert "has each SKU once" in twice.content.decode()
+    none = staff.post("/admin/flash-sales/new/", form())
+    assert none.status_code == 200
+    assert "errorlist" in none.content.decode()
+
+
+def test_a_second_person_approves_what_they_have_looked_at(staff):
+    sku = make_sku(10, price="9.00")
+    made = staff.post("/admin/flash-sales/new/", form(sku, price="1.00", unusual_price="on"), follow=True)
+    sale = get_sale(FlashSale.objects.get(items__sku=sku).id)
+    path = f"/admin/flash-sales/{sale.id}/"
+    assert "11 % of 9.00" in made.content.decode()
+    assert "by ada" in made.content.decode()
+    assert "Approve these figures" not in made.content.decode()
+    assert counters_of(sale) == (10, 0, 0)
+
+    assert "figures are yours" in staff.post(path, approval(sale), follow=True).content.decode()
+    other = logged_in(make_operator("view_flashsale", "change_flashsale"))
+    assert other.post(path, approval(sale)).status_code == 403
+    second = logged_in(make_superuser("cyd"))
+    assert "Approve these figures" in second.get(path).content.decode()
+    assert "look again" in second.post(path, {"action": "approve", "version": 99}, follow=True).content.decode()
+    assert get_sale(sale.id).state == "draft"
+    assert "by cyd" in second.post(path, approval(sale), follow=True).content.decode()
+    assert get_sale(sale.id).state == "scheduled"
+    assert counters_of(sale) == (10, 0, 5)
+
+
+def approval(of: Sale) -> dict[str, object]:
+    return {"action": "approve", "version": of.version}
 
 
 def test_a_sale_is_brought_through_its_life_and_the_log_says_by_whom(staff):
-    sale = make_sale(quota=4, on_hand=10)
+    sale = make_sale(quota=4, on_hand=10, price="8.00")
     path = f"/admin/flash-sales/{sale.id}/"
     for action, state in (("warm_up", "running"), ("pause", "paused"), ("resume", "running")):
         assert staff.post(path, {"action": action}).status_code == 302

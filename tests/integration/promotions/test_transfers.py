@@ -19,7 +19,7 @@ from apps.promotions import services as promotions
 from apps.promotions.selectors import get_sale, open_transfers
 from apps.promotions.services import allotments as allotment_services
 from apps.promotions.services import claims as claim_services
-from apps.promotions.types import STOCK, Sale, Transfer
+from apps.promotions.types import CONSOLE, STOCK, Sale, Transfer
 from tests.factories.orders import expire_at, make_buyer
 from tests.factories.promotions import (
     allotments,
@@ -102,7 +102,7 @@ def settle(sale: Sale) -> None:
 def test_allotting_out_of_stock(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sale = make_sale(quota=4, on_hand=20)
 
-    die(step, monkeypatch, lambda: raise_quota(sale.id, sku_of(sale), 10, now=timezone.now()))
+    die(step, monkeypatch, lambda: raise_quota(sale.id, sku_of(sale), 10, by=CONSOLE, now=timezone.now()))
     on_hand, _, allotted = counters_of(sale)
     assert sum(quotas(sale)) <= allotted <= on_hand
     settle(sale)
@@ -229,7 +229,7 @@ def test_a_unit_that_arrives_while_we_look_is_missed_by_one_look_and_not_by_two(
         patch.setattr(flash_transfers, "credit", raising(flash_transfers.credit))
         # One more unit, on its way from stock to the first shard.
         with pytest.raises(Killed):
-            raise_quota(sale.id, sku_of(sale), 3, now=timezone.now())
+            raise_quota(sale.id, sku_of(sale), 3, by=CONSOLE, now=timezone.now())
     read, look = flash_transfers.open_transfers, flash_transfers._look
     looks: list[Any] = []
 

@@ -1,7 +1,7 @@
 """Runs flash sales from scripts: `flash_sale create|warm_up|pause|resume|end|cancel`."""
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -13,7 +13,7 @@ from apps.inventory.errors import UnknownSku
 from apps.orders.services import flash_sales
 from apps.promotions.domain import SaleMode
 from apps.promotions.errors import SaleChanged, SaleNotFound, SaleRefused
-from apps.promotions.types import NewItem, NewSale
+from apps.promotions.types import CONSOLE, NewItem, NewSale
 
 _END_WITHIN_S: Final = 365 * 24 * 3600
 
@@ -26,11 +26,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the actions and their arguments."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        create = actions.add_parser("create", help="make a sale of one SKU and allot its units")
-        create.add_argument("--sku", required=True)
-        create.add_argument("--price", required=True, type=_price, help="tax included, in the shop's currency")
-        create.add_argument("--quota", required=True, type=_positive, help="units for sale")
-        create.add_argument("--per-user-limit", required=True, type=_positive, help="units that one shopper may buy")
+        create = actions.add_parser("create", help="make a sale and allot its units")
+        for option, read, text in (
+            ("--sku", str, "what is for sale; for a sale of several SKUs, repeat these four options for each"),
+            ("--price", _price, "tax included, in the shop's currency"),
+            ("--quota", _positive, "units for sale"),
+            ("--per-user-limit", _positive, "units that one shopper may buy"),
+        ):
+            create.add_argument(option, required=True, action="append", type=read, help=text)
         create.add_argument("--starts-in", type=_seconds, default=0.0, metavar="SECONDS")
         create.add_argument("--lasts", required=True, type=_seconds, metavar="SECONDS")
         create.add_argument("--mode", choices=[mode.value for mode in SaleMode], default=SaleMode.DIRECT.value)
@@ -63,18 +66,23 @@ class Command(BaseCommand):
     def _create(self, options: dict[str, Any]) -> None:
         now = timezone.now()
         starts_at = now + timedelta(seconds=options["starts_in"])
+        items = _items(options)
         sale = flash_sales.open_sale(
             NewSale(
-                name=options["name"] or options["sku"],
+                name=options["name"] or ", ".join(options["sku"])[:120],
                 starts_at=starts_at,
                 ends_at=starts_at + timedelta(seconds=options["lasts"]),
                 mode=SaleMode(options["mode"]),
                 token_required=options["require_token"],
-                items=(NewItem(options["sku"], options["price"], options["quota"], options["per_user_limit"]),),
+                items=items,
             ),
+            by=CONSOLE,
             now=now,
         )
-        self.stdout.write(f"{sale.name}: {options['quota']} units, {sale.starts_at} to {sale.ends_at}, {sale.mode}")
+        if sale.awaits_approval:
+            self.stdout.write(f"a draft until somebody approves it in the admin: {sale.approval_reason}")
+        units = sum(item.quota for item in items)
+        self.stdout.write(f"{sale.name}: {units} units, {sale.starts_at} to {sale.ends_at}, {sale.mode}")
         self.stdout.write(str(sale.id))
 
     def _warm_up(self, options: dict[str, Any]) -> None:
@@ -94,6 +102,14 @@ class Command(BaseCommand):
     def _cancel(self, options: dict[str, Any]) -> None:
         is_over = flash_sales.cancel_sale(options["sale_id"], now=timezone.now())
         self.stdout.write("cancelled" if is_over else "cancelled; orders and units are still being taken back")
+
+
+def _items(options: dict[str, Any]) -> tuple[NewItem, ...]:
+    """Return the SKUs of a sale: the first of each of the four options belong together, then the second, and so on."""
+    columns: Sequence[Sequence[Any]] = [options[name] for name in ("sku", "price", "quota", "per_user_limit")]
+    if len({len(column) for column in columns}) > 1:
+        raise CommandError("Give --sku, --price, --quota and --per-user-limit once for each SKU.")
+    return tuple(NewItem(*row) for row in zip(*columns, strict=True))
 
 
 def _price(text: str) -> Decimal:
