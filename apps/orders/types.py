@@ -31,7 +31,10 @@ class OrderRequest(Struct, frozen=True):
 
 
 class FlashOrderRequest(Struct, frozen=True):
-    """A checked request to buy in a flash sale; `token` is the purchase token, None where none was sent."""
+    """A checked request to buy in a flash sale; `token` is the purchase token, None where none was sent.
+
+    `address` is the client's IP address, empty where it is not known (any more).
+    """
 
     key: RequestKey
     sale_id: int
@@ -40,6 +43,7 @@ class FlashOrderRequest(Struct, frozen=True):
     address_id: int
     token: str | None = None
     exempt: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

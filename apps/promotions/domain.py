@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 
@@ -76,6 +77,47 @@ def approval_reasons(
     if max_worth and worth > max_worth:
         reasons.append(f"the units are worth {worth}, more than {max_worth}")
     return reasons
+
+
+class Blocklist:
+    """Who may not buy: looked up by user and by address, at a cost that hardly grows with the number of blocks.
+
+    `blocks` are (sale or None for all, user or None, network in CIDR notation or "").
+    """
+
+    def __init__(self, blocks: Iterable[tuple[int | None, int | None, str]] = ()) -> None:
+        self._users: dict[int, set[int | None]] = {}
+        # By IP version and prefix length, then by the prefix.
+        self._networks: dict[tuple[int, int], dict[int, set[int | None]]] = {}
+        for sale_id, user_id, text in blocks:
+            if user_id is not None:
+                self._users.setdefault(user_id, set()).add(sale_id)
+                continue
+            network = ip_network(text)
+            kind = network.version, network.prefixlen
+            prefix = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+            self._networks.setdefault(kind, {}).setdefault(prefix, set()).add(sale_id)
+
+    def covers(self, *, sale_id: int, user_id: int, address: str) -> bool:
+        """Tell whether a user at an address (empty: not known) is blocked in a sale."""
+        sales = self._users.get(user_id)
+        if sales is not None and (None in sales or sale_id in sales):
+            return True
+        if not self._networks or not address:
+            return False
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        number, bits = int(parsed), parsed.max_prefixlen
+        for (version, length), prefixes in self._networks.items():
+            if version == parsed.version:
+                sales = prefixes.get(number >> (bits - length))
+                if sales is not None and (None in sales or sale_id in sales):
+                    return True
+        return False
 
 
 def shares(units: int, parts: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Refusals of flash sales."""
 
-from infra.errors import Code, DomainError, InvalidState, NotFound
+from infra.errors import Code, DomainError, InvalidState, NotFound, PermissionDenied
 
 
 class SaleNotFound(NotFound):
@@ -54,6 +54,12 @@ class PurchaseTokenInvalid(DomainError):
 
     code = Code.PURCHASE_TOKEN_INVALID
     title = "Purchase token invalid"
+
+
+class BuyerBlocked(PermissionDenied):
+    """The staff have blocked this user or network in the sale."""
+
+    title = "Buying is not allowed"
 
 
 class QueueUnavailable(Exception):

@@ -89,6 +89,39 @@ class FlashSaleItem(models.Model):
         return f"{self.sku} of sale {self.sale_id}"
 
 
+class BuyerBlock(models.Model):
+    """A user or a network that may not buy in one sale, or in any (`sale_id` is NULL), until the block is lifted.
+
+    Who blocked whom and why stays for good; `blocked_by` and `lifted_by` are staff accounts, which are in `default`.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    id = models.BigAutoField(primary_key=True)
+    sale_id = models.BigIntegerField(null=True, blank=True)
+    user_id = models.BigIntegerField(null=True, blank=True)
+    network = AsciiField(max_length=43, blank=True, default="")
+    reason = models.CharField(max_length=200)
+    blocked_by = models.BigIntegerField()
+    blocked_at = models.DateTimeField()
+    lifted_by = models.BigIntegerField(null=True, blank=True)
+    lifted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "promotions_block"
+        indexes = [models.Index(fields=["lifted_at"], name="promotions_block_lifted")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user_id__isnull=False, network="") | (Q(user_id__isnull=True) & ~Q(network="")),
+                name="promotions_block_of_one",
+            )
+        ]
+
+    def __str__(self) -> str:
+        whom = self.network or f"user {self.user_id}"
+        return f"{whom} in {'all sales' if self.sale_id is None else f'sale {self.sale_id}'}"
+
+
 class AllotmentRow(models.Model):
     """What this shard may sell of an item. One row an item and shard: it belongs to the shard, not to a slot.
 

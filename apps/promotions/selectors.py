@@ -5,12 +5,13 @@ from typing import Final
 
 from django.conf import settings
 from django.db import OperationalError
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 
 from apps.promotions import statements
 from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
 from apps.promotions.errors import SaleNotFound
 from apps.promotions.models import (
+    BuyerBlock,
     Claim,
     ClaimState,
     FlashSale,
@@ -19,7 +20,7 @@ from apps.promotions.models import (
     TransferState,
 )
 from apps.promotions.statements import PurchaseKey
-from apps.promotions.types import Allotment, ItemKey, Sale, SaleClaim, SaleItem, Transfer
+from apps.promotions.types import Allotment, Block, ItemKey, Sale, SaleClaim, SaleItem, Transfer
 from infra.caching.l1 import L1Cache
 from infra.sharding.places import shard_aliases
 
@@ -57,6 +58,25 @@ def recent_sales(*, limit: int) -> list[Sale]:
     """Return the latest sales in whatever state, newest first, as they are now."""
     ids = FlashSale.objects.using(_ALIAS).order_by("-id").values_list("id", flat=True)[:limit]
     return sorted(_load_sales(list(ids)).values(), key=lambda sale: sale.id, reverse=True)
+
+
+def blocks(*, limit: int) -> list[Block]:
+    """Return blocks of buyers, those that hold first, the latest first."""
+    rows = BuyerBlock.objects.using(_ALIAS).order_by(F("lifted_at").desc(nulls_first=True), "-id")[:limit]
+    return [
+        Block(
+            row.id,
+            row.sale_id,
+            row.user_id,
+            row.network,
+            row.reason,
+            row.blocked_by,
+            row.blocked_at,
+            row.lifted_by,
+            row.lifted_at,
+        )
+        for row in rows
+    ]
 
 
 def claimed_units(alias: str, sale_id: int) -> dict[tuple[str, ClaimState], tuple[int, int]]:

@@ -82,6 +82,24 @@ class Sale:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Who may not buy: a user, or a network in CIDR notation; in one sale, or in all where `sale_id` is None.
+
+    `blocked_by` and `lifted_by` are ids of staff accounts, or CONSOLE.
+    """
+
+    id: int
+    sale_id: int | None
+    user_id: int | None
+    network: str
+    reason: str
+    blocked_by: int
+    blocked_at: datetime
+    lifted_by: int | None
+    lifted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class SaleClaim:
     """What one order took from a sale; `state` is a `ClaimState`."""
 

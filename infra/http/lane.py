@@ -90,11 +90,7 @@ class _Served:
         """Do what the middleware of limits does; a shopper's own limit is asked for by the endpoint that knows them."""
         IN_FLIGHT_REQUESTS.enter()
         try:
-            forwarded_for = text_header(request, b"x-forwarded-for") or ""
-            check(
-                route=self._limit,
-                address=client_address({"REMOTE_ADDR": request.peer, "HTTP_X_FORWARDED_FOR": forwarded_for}),
-            )
+            check(route=self._limit, address=request_address(request))
             return self._endpoint(request)
         finally:
             IN_FLIGHT_REQUESTS.leave()
@@ -136,6 +132,12 @@ def text_header(request: LaneRequest, name: bytes) -> str | None:
     """Return a header as text, as WSGI decodes it, or None where it was not sent."""
     value = request.headers.get(name)
     return None if value is None else value.decode("latin-1")
+
+
+def request_address(request: LaneRequest) -> str:
+    """Return the client's address, as `client_address` finds it."""
+    forwarded_for = text_header(request, b"x-forwarded-for") or ""
+    return client_address({"REMOTE_ADDR": request.peer, "HTTP_X_FORWARDED_FOR": forwarded_for})
 
 
 def require_json(request: LaneRequest) -> None:

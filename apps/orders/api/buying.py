@@ -17,7 +17,7 @@ from apps.promotions.types import QueuePlace
 from infra.api.parsers import decode_body
 from infra.api.serializers import IdField, StrictCharField, StrictIntegerField, StrictSerializer
 from infra.api.views import parse_id
-from infra.http.lane import text_header
+from infra.http.lane import request_address, text_header
 from infra.http.messages import LaneRequest, LaneResponse
 from infra.idempotency.keys import REPLAYED, request_key
 
@@ -49,6 +49,7 @@ def buy(request: LaneRequest) -> LaneResponse:
             address_id=wanted["address_id"],
             token=text_header(request, _TOKEN_HEADER),
             exempt=shopper.exempt,
+            address=request_address(request),
         ),
         now=now,
     )

@@ -100,9 +100,9 @@ _turns: Final = OneAtATime()
 def place_flash_order(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
     """Buy in a flash sale once for the request's key, and return the order as it was placed.
 
-    Raises SaleNotFound, SaleNotStarted, SaleEnded, SalePaused, PurchaseTokenInvalid, ValidationFailed (a SKU that is
-    not in the sale, the address), PurchaseLimitReached, SoldOut, LimitReached, IdempotencyKeyReused; RequestInProgress;
-    Overloaded or ShardUnavailable when nothing was taken; OutcomeUnknown, which the same key settles.
+    Raises SaleNotFound, BuyerBlocked, SaleNotStarted, SaleEnded, SalePaused, PurchaseTokenInvalid, ValidationFailed (a
+    SKU that is not in the sale, the address), PurchaseLimitReached, SoldOut, LimitReached, IdempotencyKeyReused;
+    RequestInProgress; Overloaded or ShardUnavailable when nothing was taken; OutcomeUnknown, which the key settles.
     Concurrency: any number of attempts with one key, in any processes, make at most one order, and all that succeed
     return it. Never sells more than the quotas, nor to one buyer more than the limit, whoever else buys or transfers.
     """
@@ -114,6 +114,7 @@ def place_flash_order(request: FlashOrderRequest, *, now: datetime) -> PlacedOrd
 
 def check_flash_request(request: FlashOrderRequest, sale: Sale, *, now: datetime) -> SaleItem:
     """Return the item that a request wants; raises what refuses it without looking at what is left."""
+    promotions.check_not_blocked(sale.id, user_id=request.key.user_id, address=request.address)
     promotions.check_open(sale, now=now)
     if sale.token_required:
         promotions.check_purchase_token(request.token, sale, user_id=request.key.user_id, now=now)

@@ -1,40 +1,41 @@
 """The staff's pages of flash sales: list, new and clone, one sale with what can be done to it, and its live figures."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from apps.catalog.selectors import prices
-from apps.inventory.errors import UnknownSku
 from apps.inventory.selectors import available
 from apps.orders.services import flash_sales
 from apps.orders.staff.flash_figures import live_document, overlapping, sale_figures
+from apps.orders.staff.flash_pages import (
+    ADD,
+    APPROVE,
+    CHANGE_SALE,
+    REFUSALS,
+    VIEW,
+    log_change,
+    names_of,
+    need,
+    page,
+    sale_or_404,
+    staff_id,
+)
 from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
-from apps.promotions.errors import SaleChanged, SaleNotFound, SaleRefused
 from apps.promotions.models import FlashSale
 from apps.promotions.selectors import get_sale, recent_sales
 from apps.promotions.services import MAX_ITEMS
-from apps.promotions.types import CONSOLE, NewItem, NewSale, Sale
-from apps.users.models import StaffUser
+from apps.promotions.types import NewItem, NewSale, Sale
 
 SALES_A_PAGE: Final = 100
 MIN_PRICE_PERCENT: Final = 50
 """A price below this part of the catalog's, or above the catalog's, has to be confirmed."""
-_VIEW: Final = "promotions.view_flashsale"
-_ADD: Final = "promotions.add_flashsale"
-_CHANGE: Final = "promotions.change_flashsale"
-_APPROVE: Final = "promotions.approve_flashsale"
-_REFUSALS: Final = (SaleRefused, SaleChanged, UnknownSku)
 _LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
 
 
@@ -103,26 +104,26 @@ class ActionForm(forms.Form):
 
 def sale_list(request: HttpRequest) -> HttpResponse:
     """List the latest sales, with the SKUs that overlap in time."""
-    _need(request, _VIEW)
+    need(request, VIEW)
     sales = recent_sales(limit=SALES_A_PAGE)
     overlaps = overlapping(sales)
     rows = [(sale, overlaps.get(sale.id, [])) for sale in sales]
-    context = {"rows": rows, "may_add": request.user.has_perm(_ADD), "title": "Flash sales"}
-    return _page(request, "orders/staff/flash_list.html", context)
+    context = {"rows": rows, "may_add": request.user.has_perm(ADD), "title": "Flash sales"}
+    return page(request, "orders/staff/flash_list.html", context)
 
 
 def sale_new(request: HttpRequest) -> HttpResponse:
     """Make a sale, from nothing or from another one (`?from=`)."""
-    _need(request, _ADD)
+    need(request, ADD)
     if request.method == "POST":
         form, items = SaleForm(request.POST), ItemFormSet(request.POST, prefix="items")
         if all([form.is_valid(), items.is_valid()]):
             try:
-                sale = flash_sales.open_sale(_new_sale(form, items), by=_staff_id(request), now=timezone.now())
-            except _REFUSALS as refusal:
+                sale = flash_sales.open_sale(_new_sale(form, items), by=staff_id(request), now=timezone.now())
+            except REFUSALS as refusal:
                 form.add_error(None, str(refusal))
             else:
-                _log(request, sale, "made")
+                log_change(request, FlashSale, sale.id, sale.name, "made")
                 done = "waits for approval" if sale.awaits_approval else "is made, and its units are allotted"
                 messages.success(request, f"{sale.name} {done}.")
                 return redirect("admin:flash-sales-sale", sale_id=sale.id)
@@ -130,15 +131,15 @@ def sale_new(request: HttpRequest) -> HttpResponse:
         sale_figures, item_figures = _initial(request)
         form, items = SaleForm(initial=sale_figures), ItemFormSet(initial=item_figures, prefix="items")
     context = {"form": form, "items": items, "title": "New flash sale"}
-    return _page(request, "orders/staff/flash_new.html", context)
+    return page(request, "orders/staff/flash_new.html", context)
 
 
 def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
     """Show a sale as shoppers see it, how it goes, its report; and do to it what is asked."""
-    _need(request, _VIEW)
-    sale = _sale_or_404(sale_id)
+    need(request, VIEW)
+    sale = sale_or_404(sale_id)
     if request.method == "POST":
-        _need(request, _APPROVE if request.POST.get("action") == "approve" else _CHANGE)
+        need(request, APPROVE if request.POST.get("action") == "approve" else CHANGE_SALE)
         _act(request, sale)
         return redirect("admin:flash-sales-sale", sale_id=sale_id)
     figures = sale_figures(sale)
@@ -149,19 +150,19 @@ def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
         "sell_through": figures.sell_through(sale),
         "is_live": sale.state in LIVE_STATES,
         "is_open": sale.state in (SaleState.DRAFT, *LIVE_STATES),
-        "may_change": request.user.has_perm(_CHANGE),
-        "may_approve": request.user.has_perm(_APPROVE) and _staff_id(request) not in sale.shaped_by,
-        "shaped_by": _names_of(sale.shaped_by),
-        "approved_by": _names_of([] if sale.approved_by is None else [sale.approved_by]),
+        "may_change": request.user.has_perm(CHANGE_SALE),
+        "may_approve": request.user.has_perm(APPROVE) and staff_id(request) not in sale.shaped_by,
+        "shaped_by": names_of(sale.shaped_by),
+        "approved_by": names_of([] if sale.approved_by is None else [sale.approved_by]),
         "title": sale.name,
     }
-    return _page(request, "orders/staff/flash_sale.html", context)
+    return page(request, "orders/staff/flash_sale.html", context)
 
 
 def sale_live(request: HttpRequest, sale_id: int) -> HttpResponse:
     """Return the figures that the sale's page asks for by itself."""
-    _need(request, _VIEW)
-    return JsonResponse(live_document(_sale_or_404(sale_id), now=timezone.now()))
+    need(request, VIEW)
+    return JsonResponse(live_document(sale_or_404(sale_id), now=timezone.now()))
 
 
 def _act(request: HttpRequest, sale: Sale) -> None:
@@ -170,7 +171,7 @@ def _act(request: HttpRequest, sale: Sale) -> None:
         messages.error(request, "Some of the figures are missing or wrong.")
         return
     asked = form.cleaned_data
-    now, by = timezone.now(), _staff_id(request)
+    now, by = timezone.now(), staff_id(request)
     actions: Mapping[str, Callable[[], object]] = {
         "warm_up": lambda: flash_sales.warm_up(sale.id, now=now),
         "publish": lambda: flash_sales.publish_sale(sale.id, now=now),
@@ -184,10 +185,10 @@ def _act(request: HttpRequest, sale: Sale) -> None:
     }
     try:
         actions[asked["action"]]()
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         messages.error(request, str(refusal))
         return
-    _log(request, sale, asked["action"])
+    log_change(request, FlashSale, sale.id, sale.name, asked["action"])
     messages.success(request, f"{sale.name}: {asked['action']}.")
     if not sale.awaits_approval and get_sale(sale.id).awaits_approval:
         messages.warning(request, "It is paused until somebody else has approved the change.")
@@ -216,7 +217,7 @@ def _initial(request: HttpRequest) -> tuple[dict[str, Any], list[dict[str, Any]]
     source = request.GET.get("from", "")
     if not source.isascii() or not source.isdigit() or len(source) > 19:
         return begun, []
-    sale = _sale_or_404(int(source))
+    sale = sale_or_404(int(source))
     figures = {
         "name": sale.name,
         "mode": sale.mode.value,
@@ -229,40 +230,3 @@ def _initial(request: HttpRequest) -> tuple[dict[str, Any], list[dict[str, Any]]
         for item in sale.items.values()
     ]
     return figures, items
-
-
-def _sale_or_404(sale_id: int) -> Sale:
-    try:
-        return get_sale(sale_id)
-    except (SaleNotFound, OverflowError) as error:
-        raise Http404 from error
-
-
-def _staff_id(request: HttpRequest) -> int:
-    return cast(StaffUser, request.user).id
-
-
-def _names_of(staff_ids: Collection[int]) -> list[str]:
-    """Return the names of staff accounts; the number of one that is gone, and the console's."""
-    names = dict(StaffUser.objects.filter(id__in=staff_ids).values_list("id", "username"))
-    return [names.get(each, "the console" if each == CONSOLE else f"staff account {each}") for each in staff_ids]
-
-
-def _need(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):
-        raise PermissionDenied
-
-
-def _log(request: HttpRequest, sale: Sale, what: str) -> None:
-    LogEntry.objects.create(
-        user_id=_staff_id(request),
-        content_type=ContentType.objects.get_for_model(FlashSale),
-        object_id=str(sale.id),
-        object_repr=sale.name[:200],
-        action_flag=CHANGE,
-        change_message=what,
-    )
-
-
-def _page(request: HttpRequest, template: str, context: Mapping[str, object]) -> HttpResponse:
-    return TemplateResponse(request, template, {**admin.site.each_context(request), **context})

@@ -17,9 +17,10 @@ from apps.promotions.api.serializers import (
     FlashSaleSerializer,
     PurchaseTokenSerializer,
 )
-from apps.promotions.services import issue_purchase_token
+from apps.promotions.services import check_not_blocked, issue_purchase_token
 from apps.users.api.authentication import current_shopper
 from apps.users.api.permissions import IsShopper
+from infra.api.client_address import client_address
 from infra.api.lane_views import LaneReadView
 from infra.api.rendering import rfc3339
 from infra.api.schema import NOT_MODIFIED, TAG_HEADERS
@@ -75,5 +76,7 @@ class FlashSaleEntry(IdempotentMixin, ApiView):
         EntrySerializer(data=request.data).is_valid(raise_exception=True)
         now = timezone.now()
         sale = shown_sale(kwargs["sale_id"], now=now)
-        token, expires_at = issue_purchase_token(sale, user_id=current_shopper(request).user_id, now=now)
+        user_id = current_shopper(request).user_id
+        check_not_blocked(sale.id, user_id=user_id, address=client_address(request.META))
+        token, expires_at = issue_purchase_token(sale, user_id=user_id, now=now)
         return Response({"purchase_token": token, "expires_at": rfc3339(expires_at)})

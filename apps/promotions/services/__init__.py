@@ -1,6 +1,7 @@
 """Writes of promotions: sales, allotments and their transfers, claims."""
 
 from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
+from apps.promotions.services.blocks import block_buyer, check_not_blocked, lift_block
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
 from apps.promotions.services.queue import SaleQueue
 from apps.promotions.services.retention import begin_purge, finish_purge, purge_in_stock, purge_on_shard
@@ -32,8 +33,10 @@ __all__ = [
     "approve_sale",
     "begin_purge",
     "begin_settling",
+    "block_buyer",
     "change_sale",
     "check_approved",
+    "check_not_blocked",
     "check_open",
     "check_purchase_token",
     "close_allotments",
@@ -46,6 +49,7 @@ __all__ = [
     "give_back",
     "give_up_at",
     "issue_purchase_token",
+    "lift_block",
     "mark_closed",
     "mark_done",
     "move_sale",

@@ -64,6 +64,6 @@ def _group(role: Role) -> Group:
     if role is Role.OPERATIONS:
         shop = Q(content_type__app_label__in=("catalog", "inventory", "orders", "payments", "promotions"))
         allowed |= shop & (Q(codename__startswith="add_") | Q(codename__startswith="change_"))
-        allowed |= Q(codename="block_customer") | Q(codename="adjust_stock")
+        allowed |= Q(codename__in=("block_customer", "adjust_stock", "approve_flashsale"))
     group.permissions.set(Permission.objects.using(HOME).filter(allowed))
     return group

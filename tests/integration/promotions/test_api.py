@@ -17,6 +17,8 @@ from apps.orders.services.flash_sales import end_sale, pause_sale
 from apps.promotions.api.serializers import FlashSaleItemSerializer, FlashSaleSerializer
 from apps.promotions.domain import SaleMode
 from apps.promotions.selectors import forget_cached, get_sale
+from apps.promotions.services import block_buyer, blocks, lift_block
+from apps.promotions.types import CONSOLE
 from apps.users.services import make_bench_shoppers
 from tests.factories.inventory import counters
 from tests.factories.orders import make_sku
@@ -293,6 +295,21 @@ def test_a_script_makes_a_sale_for_later_with_a_token_and_cancels_it():
 def test_a_sale_that_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(CommandError, match=message):
         create(make_sku(10), *arguments)
+
+
+def test_a_blocked_network_gets_neither_a_token_nor_an_order(shop):
+    sale = make_sale(token_required=True)
+    token = shop.entry(sale).json()["purchase_token"]
+    block_id = block_buyer(network="127.0.0.0/8", sale_id=sale.id, reason="a bot", by=CONSOLE, now=timezone.now())
+    blocks.refresh()
+    try:
+        assert problem(shop.entry(sale)) == (403, "permission_denied", [])
+        assert problem(shop.buy(sale, token=token)) == (403, "permission_denied", [])
+        assert shop.buy(make_sale()).status_code == 201
+    finally:
+        lift_block(block_id, by=CONSOLE, now=timezone.now())
+        blocks.refresh()
+    assert shop.buy(sale, token=token).status_code == 201
 
 
 def test_a_sale_that_is_not_there_cannot_be_run():

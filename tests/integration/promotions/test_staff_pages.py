@@ -13,7 +13,7 @@ from apps.orders.services.flash_queue import buy_in_sale
 from apps.orders.services.stock import sync_stock_of
 from apps.orders.staff import flash_figures
 from apps.promotions.errors import PurchaseLimitReached
-from apps.promotions.models import FlashSale
+from apps.promotions.models import BuyerBlock, FlashSale
 from apps.promotions.selectors import forget_cached, get_sale
 from apps.promotions.types import Sale
 from tests.factories.orders import make_buyer, make_sku
@@ -54,9 +54,9 @@ def form(*skus: str, **changes: object) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("page", ["flash-sales/", "flash-sales/new/", "flash-sales/1/", "flash-sales/1/live/"])
+@pytest.mark.parametrize("page", ["", "new/", "1/", "1/live/", "blocks/"])
 def test_nobody_gets_in_without_a_second_factor(page):
-    assert half_logged_in(make_superuser()).get(f"/admin/{page}").status_code == 302
+    assert half_logged_in(make_superuser()).get(f"/admin/flash-sales/{page}").status_code == 302
 
 
 def test_rights_divide_looking_from_doing():
@@ -225,3 +225,29 @@ def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
 def test_a_sale_that_is_not_there_is_not_found(staff):
     for page in ("1/", "1/live/", "99999999999999999999/"):
         assert staff.get(f"/admin/flash-sales/{page}").status_code == 404
+
+
+def test_a_bot_is_blocked_and_the_page_says_by_whom_and_why(staff):
+    path = "/admin/flash-sales/blocks/"
+    for wrong, message in (
+        ({"network": "nonsense", "reason": "x"}, "no address or network"),
+        ({"reason": "x"}, "either a user or a network"),
+        ({"user": "7"}, "errorlist"),
+    ):
+        assert message in staff.post(path, wrong).content.decode()
+    shown = staff.post(
+        path, {"network": "203.0.113.0/24", "reason": "200 carts a second"}, follow=True
+    ).content.decode()
+    assert "203.0.113.0/24" in shown
+    assert "by ada" in shown
+    assert "200 carts a second" in shown
+    block_id = BuyerBlock.objects.get().id
+    looking = logged_in(make_operator("view_buyerblock"))
+    assert "203.0.113.0/24" in looking.get(path).content.decode()
+    assert looking.post(path, {"lift": block_id}).status_code == 403
+    assert looking.post(path, {"user": "7", "reason": "x"}).status_code == 403
+    for _ in range(2):
+        staff.post(path, {"lift": block_id})
+    assert BuyerBlock.objects.get().lifted_by is not None
+    done = LogEntry.objects.filter(object_id=str(block_id)).order_by("id").values_list("change_message", flat=True)
+    assert list(done) == ["blocked: 200 carts a second", "lifted"]
