@@ -89,6 +89,28 @@ class FlashSaleItem(models.Model):
         return f"{self.sku} of sale {self.sale_id}"
 
 
+class SaleAnswer(models.Model):
+    """How often buyers of a sale got an answer (`ordered`, `queued`, or the code of a refusal) within a class of time.
+
+    `took_ms` is the upper bound of the class, 0 for answers that nobody waited for. Added up by all processes; kept
+    with the sale.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    pk = models.CompositePrimaryKey("sale_id", "answer", "took_ms")
+    sale_id = models.BigIntegerField()
+    answer = AsciiField(max_length=40)
+    took_ms = models.IntegerField()
+    count = models.BigIntegerField()
+
+    class Meta:
+        db_table = "promotions_answer"
+
+    def __str__(self) -> str:
+        return f"{self.count} times {self.answer} in sale {self.sale_id}"
+
+
 class BuyerBlock(models.Model):
     """A user or a network that may not buy in one sale, or in any (`sale_id` is NULL), until the block is lifted.
 

@@ -16,11 +16,24 @@ from apps.promotions.models import (
     ClaimState,
     FlashSale,
     FlashSaleItem,
+    SaleAnswer,
+    TransferReceipt,
     TransferRow,
     TransferState,
 )
 from apps.promotions.statements import PurchaseKey
-from apps.promotions.types import Allotment, Block, ItemKey, Sale, SaleClaim, SaleItem, Transfer
+from apps.promotions.types import (
+    STOCK,
+    Allotment,
+    Answers,
+    Block,
+    ItemKey,
+    Moved,
+    Sale,
+    SaleClaim,
+    SaleItem,
+    Transfer,
+)
 from infra.caching.l1 import L1Cache
 from infra.sharding.places import shard_aliases
 
@@ -58,6 +71,30 @@ def recent_sales(*, limit: int) -> list[Sale]:
     """Return the latest sales in whatever state, newest first, as they are now."""
     ids = FlashSale.objects.using(_ALIAS).order_by("-id").values_list("id", flat=True)[:limit]
     return sorted(_load_sales(list(ids)).values(), key=lambda sale: sale.id, reverse=True)
+
+
+def answers_of(sale_id: int) -> Answers:
+    """Return what buyers of a sale were answered, at most a few seconds old."""
+    rows = SaleAnswer.objects.using(_ALIAS).filter(sale_id=sale_id).values_list("answer", "took_ms", "count")
+    return Answers({(answer, took_ms): count for answer, took_ms, count in rows})
+
+
+def moved_units(alias: str, sale_id: int, skus: Collection[str]) -> list[Moved]:
+    """Return what a database (a shard, or one of stock's) has given up of the items of a sale, by creditor."""
+    rows = (
+        TransferRow.objects.using(alias)
+        .filter(sale_id=sale_id, sku__in=list(skus))
+        .values_list("sku", "creditor")
+        .annotate(units=Sum("quantity"), open_units=Sum("quantity", filter=Q(state=TransferState.OPEN)))
+    )
+    debtor = alias if alias in shard_aliases() else STOCK
+    return [Moved(sku, debtor, creditor, int(units), int(still or 0)) for sku, creditor, units, still in rows]
+
+
+def received_units(alias: str, sale_id: int, skus: Collection[str]) -> dict[str, int]:
+    """Return what a database was ever given of the items of a sale, by SKU."""
+    rows = TransferReceipt.objects.using(alias).filter(sale_id=sale_id, sku__in=list(skus))
+    return {sku: int(units) for sku, units in rows.values_list("sku").annotate(units=Sum("quantity"))}
 
 
 def blocks(*, limit: int) -> list[Block]:

@@ -1,5 +1,6 @@
 """Frozen values that cross the border of promotions."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +80,46 @@ class Sale:
     def phase(self, now: datetime) -> Phase:
         """Return what the sale is to a buyer now."""
         return phase_of(self.state, starts_at=self.starts_at, ends_at=self.ends_at, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How often buyers of a sale got each answer, by class of time (upper bound in ms; 0: nobody waited for it)."""
+
+    counts: Mapping[tuple[str, int], int]
+
+    def totals(self) -> dict[str, int]:
+        """Return how often each answer was given, the most frequent first."""
+        totals: Counter[str] = Counter()
+        for (answer, _), count in self.counts.items():
+            totals[answer] += count
+        return dict(totals.most_common())
+
+    def refusals(self) -> dict[str, int]:
+        """Return how often each refusal was given."""
+        return {answer: count for answer, count in self.totals().items() if answer not in ("ordered", "queued")}
+
+    def times(self) -> dict[int, int]:
+        """Return how many of those who waited were answered in each class of time, ascending."""
+        times: Counter[int] = Counter()
+        for (_, took_ms), count in self.counts.items():
+            if took_ms:
+                times[took_ms] += count
+        return dict(sorted(times.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Units of an item that went from `debtor` to `creditor`: shards' aliases, or STOCK.
+
+    `open_units` of them are still on their way, as far as the debtor knows.
+    """
+
+    sku: str
+    debtor: str
+    creditor: str
+    units: int
+    open_units: int
 
 
 @dataclass(frozen=True, slots=True)

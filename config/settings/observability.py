@@ -34,4 +34,4 @@ LOGGING = {
 
 PROMETHEUS_EXPORT_MIGRATIONS = False
 # Gauges over the databases (depths, ages), read when the staff's /metrics is scraped.
-METRIC_COLLECTORS: list[str] = []
+METRIC_COLLECTORS: list[str] = ["apps.promotions.metrics.SaleAnswersCollector"]

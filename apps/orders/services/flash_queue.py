@@ -23,7 +23,6 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
-from apps.orders.metrics import count_flash_answer
 from apps.orders.services.flash_placement import (
     FlashDraft,
     Outcome,
@@ -57,6 +56,7 @@ def buy_in_sale(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder | Q
 
     See `place_flash_order` and `queue_flash_order` for what they raise and promise.
     """
+    began_at = time.perf_counter()
     sale = find_sale(request.sale_id)
     if sale is None or sale.phase(now) == Phase.HIDDEN:
         raise SaleNotFound("There is no such sale.")
@@ -67,12 +67,12 @@ def buy_in_sale(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder | Q
             else place_flash_order(request, now=now)
         )
     except DomainError as refusal:
-        count_flash_answer(sale.id, str(refusal.code))
+        promotions.count_answer(sale.id, str(refusal.code), took_s=time.perf_counter() - began_at)
         raise
     if isinstance(bought, QueuePlace):
-        count_flash_answer(sale.id, "queued")
+        promotions.count_answer(sale.id, "queued", took_s=time.perf_counter() - began_at)
     elif not bought.replayed:
-        count_flash_answer(sale.id, "ordered")
+        promotions.count_answer(sale.id, "ordered", took_s=time.perf_counter() - began_at)
     return bought
 
 
@@ -227,7 +227,7 @@ class QueueDrain:
         for ticket, outcome in self._commit(drafts, now=now):
             if isinstance(outcome, OrderView):
                 ended.add(ticket)  # its row was written with the order
-                count_flash_answer(self._sale_id, "ordered")
+                promotions.count_answer(self._sale_id, "ordered")
                 self.counts["ordered"] += 1
             elif isinstance(outcome, StoredAnswer):
                 ends.append(TicketEnd(ticket, int(outcome.resource_id), ""))
@@ -237,7 +237,7 @@ class QueueDrain:
                 self.counts["again"] += 1
         ends += [TicketEnd(ticket, None, str(code)) for ticket, code in refusals.items()]
         for code in refusals.values():
-            count_flash_answer(self._sale_id, str(code))
+            promotions.count_answer(self._sale_id, str(code))
         promotions.end_each(self._alias, ends, now=now)
         self.counts["refused"] += len(refusals)
         return ended | {end.ticket for end in ends}

@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.catalog.selectors import prices
 from apps.inventory.selectors import available
 from apps.orders.services import flash_sales
-from apps.orders.staff.flash_figures import live_document, overlapping, sale_figures
+from apps.orders.staff.flash_figures import live_document, overlapping, refunded, sale_figures, units_ledger
 from apps.orders.staff.flash_pages import (
     ADD,
     APPROVE,
@@ -147,7 +147,10 @@ def sale_detail(request: HttpRequest, sale_id: int) -> HttpResponse:
         "sale": sale,
         "phase": sale.phase(timezone.now()),
         "figures": figures,
-        "sell_through": figures.sell_through(sale),
+        "totals": {name: figures.total(name) for name in ("left", "sold", "orders", "unpaid", "paid", "returned")},
+        "refusals": figures.answers.refusals(),
+        "ledger": units_ledger(sale),
+        "refunded": refunded(sale) if sale.closed_at is not None else None,
         "is_live": sale.state in LIVE_STATES,
         "is_open": sale.state in (SaleState.DRAFT, *LIVE_STATES),
         "may_change": request.user.has_perm(CHANGE_SALE),

@@ -1,6 +1,7 @@
 """Writes of promotions: sales, allotments and their transfers, claims."""
 
 from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
+from apps.promotions.services.answers import count_answer
 from apps.promotions.services.blocks import block_buyer, check_not_blocked, lift_block
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
 from apps.promotions.services.queue import SaleQueue
@@ -40,6 +41,7 @@ __all__ = [
     "check_open",
     "check_purchase_token",
     "close_allotments",
+    "count_answer",
     "create_sale",
     "debit_allotment",
     "end_each",

@@ -5,16 +5,20 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 
+from apps.orders.models import Order
 from apps.orders.services import flash_placement
 from apps.orders.services.flash_queue import buy_in_sale
+from apps.orders.services.flash_sales import end_sale
 from apps.orders.services.stock import sync_stock_of
 from apps.orders.staff import flash_figures
+from apps.orders.staff.flash_figures import units_ledger
 from apps.promotions.errors import PurchaseLimitReached
 from apps.promotions.models import BuyerBlock, FlashSale
 from apps.promotions.selectors import forget_cached, get_sale
+from apps.promotions.services import answers
 from apps.promotions.types import Sale
 from tests.factories.orders import make_buyer, make_sku
 from tests.factories.promotions import allotments, buy, counters_of, flash_request, make_sale, pay, sku_of
@@ -199,6 +203,7 @@ def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
     pay(paid)
     sync_stock_of([paid.id], now=timezone.now())
 
+    answers.flush()
     live = staff.get(f"/admin/flash-sales/{sale.id}/live/")
 
     figures = live.json()
@@ -207,9 +212,12 @@ def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
     assert (figures["paid"], figures["unpaid"], figures["returned"]) == (2, 1, 0)
     assert (figures["state"], figures["phase"], figures["waiting"], figures["under_way"]) == ("running", "open", 0, 0)
     assert figures["refusals"] == {"purchase_limit_reached": 1}
+    assert sum(count for _, count in figures["times"]) == 2  # one buyer went past what is counted
+    assert (figures["sell_through"], figures["revenue"]) == (30, "3.00")
+    assert figures["items"] == {sku_of(sale): {"left": 7, "sold": 3, "sell_through": 30}}
     page = staff.get(f"/admin/flash-sales/{sale.id}/").content.decode()
-    assert "30 % of the quota" in page
-    assert "3.00 when this page was opened" in page
+    assert '<b data-figure="revenue">3.00</b>' in page
+    assert "purchase_limit_reached" in page
 
     read = flash_figures.allotments_of
 
@@ -220,6 +228,47 @@ def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
 
     monkeypatch.setattr(flash_figures, "allotments_of", without_shard_1)
     assert staff.get(f"/admin/flash-sales/{sale.id}/live/").json()["unreachable"] == ["shard_1"]
+
+
+def test_the_report_tells_what_came_back_and_what_was_refunded(staff):
+    sale = make_sale(quota=10, per_user_limit=2, price="1.50")
+    orders = [buy(sale, make_buyer(shard=shard), quantity=2) for shard in (0, 1)]
+    for order in orders:
+        pay(order)
+    sync_stock_of([order.id for order in orders], now=timezone.now())
+    Order.objects.for_order(orders[0].id).update(refunded_total=orders[0].total)
+    end_sale(sale.id, now=timezone.now())
+
+    page = staff.get(f"/admin/flash-sales/{sale.id}/").content.decode()
+
+    assert "<h2>Report</h2>" in page
+    assert "6.00</b> revenue, 3.00 of it refunded" in page
+    ledger = units_ledger(get_sale(sale.id))
+    assert [(row.alias, row.received, row.sold, row.left, row.returned, row.unaccounted) for row in ledger] == [
+        ("shard_0", 5, 2, 0, 3, 0),
+        ("shard_1", 5, 2, 0, 3, 0),
+        ("stock", 10, 4, 0, 6, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("alias", "damage", "unaccounted"),
+    [
+        ("shard_0", "DELETE FROM promotions_transfer WHERE sale_id = %s", [4, 0, 0]),
+        ("shard_0", "DELETE FROM promotions_receipt WHERE sale_id = %s", [-5, 0, 0]),
+        ("shard_1", "UPDATE promotions_allotment SET sold = 0, quota = 0 WHERE sale_id = %s", [0, 1, 1]),
+        ("inventory", "DELETE FROM promotions_receipt WHERE sale_id = %s LIMIT 1", [0, 0, 4]),
+    ],
+)
+def test_a_unit_that_is_lost_shows_in_the_ledger(alias, damage, unaccounted):
+    sale = make_sale(quota=10)
+    for shard in (0, 1):
+        buy(sale, make_buyer(shard=shard))
+    end_sale(sale.id, now=timezone.now())
+    assert [row.unaccounted for row in units_ledger(get_sale(sale.id))] == [0, 0, 0]
+    with connections[alias].cursor() as cursor:
+        cursor.execute(damage, [sale.id])
+    assert [row.unaccounted for row in units_ledger(get_sale(sale.id))] == unaccounted
 
 
 def test_a_sale_that_is_not_there_is_not_found(staff):
