@@ -18,6 +18,7 @@ class FlashSale(models.Model):
 
     A sale with an `approval_reason` sells only once somebody has approved it who is not among `shaped_by`, those whose
     figures nobody has approved (ids of staff accounts, which are in `default`; 0 is the console).
+    A rehearsal is seen and sold to its `testers` (user ids) alone, and its orders are taken back when it ends.
 
     `closed_at` is set once all allotments are closed and nothing is on its way: from then on no unit is the sale's.
     Long after that its rows elsewhere are cleared, between `purging_since` and `purged_at`; this one stays.
@@ -31,6 +32,8 @@ class FlashSale(models.Model):
     ends_at = models.DateTimeField()
     mode = AsciiField(max_length=8, choices=[(mode.value, mode.value) for mode in SaleMode])
     token_required = models.BooleanField(default=False)
+    rehearsal = models.BooleanField(default=False)
+    testers = models.JSONField(default=list)
     state = AsciiField(max_length=12, choices=[(state.value, state.value) for state in SaleState])
     version = models.IntegerField(default=1)
     approval_reason = models.CharField(max_length=500, blank=True, default="")

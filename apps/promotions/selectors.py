@@ -1,6 +1,7 @@
 """Reads of flash sales. What buyers ask comes from the worker's own cache; each says how old it may be."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final
 
 from django.conf import settings
@@ -116,6 +117,20 @@ def blocks(*, limit: int) -> list[Block]:
     ]
 
 
+def sales_between(start: datetime, end: datetime, *, limit: int) -> list[Sale]:
+    """Return the sales in whatever state whose time touches that from `start` to `end`, by their start."""
+    rows = FlashSale.objects.using(_ALIAS).filter(starts_at__lt=end, ends_at__gt=start).order_by("starts_at", "id")
+    sales = _load_sales(list(rows.values_list("id", flat=True)[:limit]))
+    return sorted(sales.values(), key=lambda sale: (sale.starts_at, sale.id))
+
+
+def allotted_units(alias: str, sale_ids: Collection[int]) -> dict[ItemKey, int]:
+    """Return the units that a database of stock has ever allotted to items of the sales."""
+    rows = TransferRow.objects.using(alias).filter(sale_id__in=list(sale_ids))
+    sums = rows.values_list("sale_id", "sku").annotate(units=Sum("quantity"))
+    return {(sale_id, sku): int(units) for sale_id, sku, units in sums}
+
+
 def claimed_units(alias: str, sale_id: int) -> dict[tuple[str, ClaimState], tuple[int, int]]:
     """Return orders and units of a sale on one shard by SKU and state of the claim."""
     rows = (
@@ -213,11 +228,14 @@ def _sale(row: FlashSale, items: dict[str, SaleItem]) -> Sale:
         shaped_by=tuple(row.shaped_by),
         approved_by=row.approved_by,
         approved_at=row.approved_at,
+        rehearsal=row.rehearsal,
+        testers=frozenset(row.testers),
     )
 
 
 def _load_lists(keys: Collection[str]) -> dict[str, Sequence[Sale]]:
-    ids = FlashSale.objects.using(_ALIAS).filter(state__in=LIVE_STATES).order_by("-id").values_list("id", flat=True)
+    rows = FlashSale.objects.using(_ALIAS).filter(state__in=LIVE_STATES, rehearsal=False)
+    ids = rows.order_by("-id").values_list("id", flat=True)
     sales = _load_sales(ids[: settings.FLASH_SALES_LISTED])
     return dict.fromkeys(keys, sorted(sales.values(), key=lambda sale: sale.id, reverse=True))
 

@@ -39,6 +39,8 @@ class NewSale:
     mode: SaleMode
     token_required: bool
     items: tuple[NewItem, ...]
+    rehearsal: bool = False
+    testers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Sale:
     shaped_by: tuple[int, ...] = ()
     approved_by: int | None = None
     approved_at: datetime | None = None
+    rehearsal: bool = False
+    testers: frozenset[int] = frozenset()
 
     @property
     def awaits_approval(self) -> bool:
@@ -80,6 +84,12 @@ class Sale:
     def phase(self, now: datetime) -> Phase:
         """Return what the sale is to a buyer now."""
         return phase_of(self.state, starts_at=self.starts_at, ends_at=self.ends_at, now=now)
+
+    def is_shown_to(self, user_id: int | None, *, now: datetime) -> bool:
+        """Tell whether a user (None: anybody) may know of it: no draft, and a rehearsal only for its testers."""
+        if self.rehearsal and user_id not in self.testers:
+            return False
+        return self.phase(now) != Phase.HIDDEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def make_sale(
         mode=changes.pop("mode", SaleMode.DIRECT),
         token_required=changes.pop("token_required", False),
         items=(NewItem(sku, Decimal(price), quota, per_user_limit),),
+        rehearsal="testers" in changes,
+        testers=changes.pop("testers", ()),
     )
     return open_sale(new, by=changes.pop("by", CONSOLE), now=now)
 

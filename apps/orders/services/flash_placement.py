@@ -327,7 +327,7 @@ def _place_alone(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder:
     began_at = time.monotonic()
     place = place_of_user(request.key.user_id)
     sale = find_sale(request.sale_id)
-    if sale is None or sale.phase(now) == "hidden":
+    if sale is None or not sale.is_shown_to(request.key.user_id, now=now):
         raise SaleNotFound("There is no such sale.")
     with _turns.turn((request.key.user_id, request.sale_id), wait_s=settings.ORDER_REPEAT_WAIT_S):
         try:

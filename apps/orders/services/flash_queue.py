@@ -58,7 +58,7 @@ def buy_in_sale(request: FlashOrderRequest, *, now: datetime) -> PlacedOrder | Q
     """
     began_at = time.perf_counter()
     sale = find_sale(request.sale_id)
-    if sale is None or sale.phase(now) == Phase.HIDDEN:
+    if sale is None or not sale.is_shown_to(request.key.user_id, now=now):
         raise SaleNotFound("There is no such sale.")
     try:
         bought = (

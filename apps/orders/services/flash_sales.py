@@ -161,6 +161,7 @@ def cancel_sale(sale_id: int, *, now: datetime) -> bool:
 def wind_up(sale_id: int, *, now: datetime) -> bool:
     """Close a sale whose time is over, or which was cancelled: allotments, what is unsold, what is to be refunded.
 
+    A rehearsal's orders are all taken back, as those of a cancelled sale are.
     True once nothing is left to do, and the sale is then marked as closed. Idempotent, for any number of processes.
     """
     sale = get_sale(sale_id)
@@ -172,7 +173,7 @@ def wind_up(sale_id: int, *, now: datetime) -> bool:
     try:
         for alias in shard_aliases():
             complete_all(promotions.close_allotments(alias, items, now=now), now=now)
-        if sale.state == SaleState.CANCELLED and not _cancel_orders(sale, now=now):
+        if (sale.state == SaleState.CANCELLED or sale.rehearsal) and not _cancel_orders(sale, now=now):
             return False
         complete_all(list(open_transfers_of(items)), now=now)
         if any(True for _ in open_transfers_of(items)) or (now < _tickets_end_at(sale) and is_waiting(sale)):
@@ -257,7 +258,7 @@ def _cancel_orders(sale: Sale, *, now: datetime) -> bool:
 def _cancel_order(order_id: int, *, now: datetime) -> bool:
     """Cancel one order; False if it has to be tried again."""
     try:
-        cancel_order_as_staff(order_id=order_id, reason="The sale was cancelled.", actor=SWEEP_ACTOR, now=now)
+        cancel_order_as_staff(order_id=order_id, reason="The sale was called off.", actor=SWEEP_ACTOR, now=now)
     except OrderNotCancellable:
         return True  # it has just expired, or is on its way to the buyer: a case for the staff
     except (DatabaseError, DomainError):

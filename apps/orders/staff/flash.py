@@ -1,5 +1,6 @@
 """The staff's pages of flash sales: list, new and clone, one sale with what can be done to it, and its live figures."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,7 +14,8 @@ from django.utils import timezone
 from apps.catalog.selectors import prices
 from apps.inventory.selectors import available
 from apps.orders.services import flash_sales
-from apps.orders.staff.flash_figures import live_document, overlapping, refunded, sale_figures, units_ledger
+from apps.orders.staff.flash_calendar import overlapping
+from apps.orders.staff.flash_figures import live_document, refunded, sale_figures, units_ledger
 from apps.orders.staff.flash_pages import (
     ADD,
     APPROVE,
@@ -32,6 +34,7 @@ from apps.promotions.models import FlashSale
 from apps.promotions.selectors import get_sale, recent_sales
 from apps.promotions.services import MAX_ITEMS
 from apps.promotions.types import NewItem, NewSale, Sale
+from infra.api.fields import id_from_text
 
 SALES_A_PAGE: Final = 100
 MIN_PRICE_PERCENT: Final = 50
@@ -51,6 +54,16 @@ class SaleForm(forms.Form):
     )
     mode = forms.ChoiceField(choices=[(mode.value, mode.value) for mode in SaleMode])
     token_required = forms.BooleanField(required=False, label="Ask for a purchase token")
+    testers = forms.CharField(
+        required=False, max_length=2000, strip=True, label="Rehearse with (user numbers; empty: a real sale)"
+    )
+
+    def clean_testers(self) -> list[int]:
+        """Return the users of a rehearsal."""
+        numbers = [id_from_text(text) for text in re.split(r"[\s,]+", self.cleaned_data["testers"]) if text]
+        if None in numbers:
+            raise forms.ValidationError("User numbers have up to 19 digits; put commas between them.")
+        return [number for number in numbers if number is not None]
 
 
 class ItemForm(forms.Form):
@@ -107,7 +120,7 @@ def sale_list(request: HttpRequest) -> HttpResponse:
     need(request, VIEW)
     sales = recent_sales(limit=SALES_A_PAGE)
     overlaps = overlapping(sales)
-    rows = [(sale, overlaps.get(sale.id, [])) for sale in sales]
+    rows = [(sale, sorted({sku for sku, _ in overlaps.get(sale.id, [])})) for sale in sales]
     context = {"rows": rows, "may_add": request.user.has_perm(ADD), "title": "Flash sales"}
     return page(request, "orders/staff/flash_list.html", context)
 
@@ -205,6 +218,8 @@ def _new_sale(form: SaleForm, items: Any) -> NewSale:
         ends_at=asked["ends_at"],
         mode=SaleMode(asked["mode"]),
         token_required=asked["token_required"],
+        rehearsal=bool(asked["testers"]),
+        testers=tuple(asked["testers"]),
         items=tuple(
             NewItem(item["sku"], item["price"], item["quota"], item["per_user_limit"])
             for item in items.cleaned_data
@@ -225,6 +240,7 @@ def _initial(request: HttpRequest) -> tuple[dict[str, Any], list[dict[str, Any]]
         "name": sale.name,
         "mode": sale.mode.value,
         "token_required": sale.token_required,
+        "testers": ", ".join(map(str, sorted(sale.testers))),
         "starts_at": starts_at,
         "ends_at": starts_at + (sale.ends_at - sale.starts_at),
     }

@@ -33,6 +33,7 @@ class ItemFigures:
     """How one SKU of a sale stands, in units: sums over the shards that answer."""
 
     item: SaleItem
+    counts: bool = True
     left: int = 0
     sold: int = 0
     orders: int = 0
@@ -51,8 +52,8 @@ class ItemFigures:
 
     @property
     def revenue(self) -> Decimal:
-        """What the paid units cost, refunds not taken off."""
-        return self.paid * self.item.price
+        """What the paid units cost, refunds not taken off; nothing in a rehearsal, whose orders are taken back."""
+        return self.paid * self.item.price * self.counts
 
     @property
     def sell_through(self) -> int:
@@ -105,7 +106,7 @@ class LedgerRow:
 
 def sale_figures(sale: Sale) -> SaleFigures:
     """Return how a sale stands: three indexed reads a shard, whatever its size."""
-    figures = SaleFigures({sku: ItemFigures(item) for sku, item in sale.items.items()})
+    figures = SaleFigures({sku: ItemFigures(item, not sale.rehearsal) for sku, item in sale.items.items()})
     keys = [(sale.id, sku) for sku in sale.items]
     for alias in shard_aliases():
         try:
@@ -176,17 +177,6 @@ def _ledger_of_shard(alias: str, sale: Sale, moves: list[Moved]) -> list[LedgerR
         sold, left = (0, 0) if allotment is None else (allotment.sold, allotment.unsold)
         rows.append(LedgerRow(sku, alias, received.get(sku, 0), given[sku, False], sold, left, given[sku, True]))
     return rows
-
-
-def overlapping(sales: list[Sale]) -> dict[int, list[str]]:
-    """Return, by sale, the SKUs that another sale which is not over sells at the same time."""
-    overlaps: dict[int, list[str]] = {}
-    live = [sale for sale in sales if sale.closed_at is None]
-    for one in live:
-        for other in live:
-            if one.id != other.id and one.starts_at < other.ends_at and other.starts_at < one.ends_at:
-                overlaps.setdefault(one.id, []).extend(sorted(one.items.keys() & other.items.keys()))
-    return overlaps
 
 
 def live_document(sale: Sale, *, now: datetime) -> dict[str, object]:

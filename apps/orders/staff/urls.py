@@ -5,15 +5,17 @@ from typing import Final
 
 from django.http import HttpResponse
 
-from apps.orders.staff import flash, flash_blocks, views
+from apps.orders.staff import flash, flash_blocks, flash_calendar, flash_preview, views
 
 PAGES: Final[tuple[tuple[str, Callable[..., HttpResponse], str], ...]] = (
     ("orders/", views.order_list, "orders-list"),
     ("orders/<int:order_id>/", views.order_detail, "orders-order"),
     ("flash-sales/", flash.sale_list, "flash-sales"),
     ("flash-sales/new/", flash.sale_new, "flash-sales-new"),
+    ("flash-sales/calendar/", flash_calendar.calendar, "flash-sales-calendar"),
     ("flash-sales/blocks/", flash_blocks.block_list, "flash-sales-blocks"),
     ("flash-sales/<int:sale_id>/", flash.sale_detail, "flash-sales-sale"),
+    ("flash-sales/<int:sale_id>/preview/", flash_preview.preview, "flash-sales-preview"),
     ("flash-sales/<int:sale_id>/live/", flash.sale_live, "flash-sales-live"),
     ("queues/", views.queues, "queues"),
 )

@@ -33,7 +33,7 @@ def sales(request: LaneRequest) -> LaneResponse:
     found = [sale for sale in selectors.listed_sales() if now < sale.ends_at and (key is None or sale.id < int(key[0]))]
     page, more = found[: query["limit"]], len(found) > query["limit"]
     left = _left_of(*page)
-    documents = [_document(sale, left) for sale in page]
+    documents = [sale_document(sale, left, now=now) for sale in page]
     cursor = codec.encode([page[-1].id]) if more else None
     results = [{**document, "server_time": rfc3339(now)} for document in documents]
     return _answer(request, {"results": results, "next": cursor}, tagged=[documents, more])
@@ -42,15 +42,15 @@ def sales(request: LaneRequest) -> LaneResponse:
 def sale(request: LaneRequest) -> LaneResponse:
     """Show a sale and what is left."""
     now = timezone.now()
-    found = shown_sale(request.path.rpartition("/")[2], now=now)
-    document = _document(found, _left_of(found))
+    found = shown_sale(request.path.rpartition("/")[2], user_id=None, now=now)
+    document = sale_document(found, _left_of(found), now=now)
     return _answer(request, {**document, "server_time": rfc3339(now)}, tagged=document)
 
 
-def shown_sale(text: str, *, now: datetime) -> Sale:
-    """Return the sale that a path names; raises SaleNotFound also for one that is not to be seen yet."""
+def shown_sale(text: str, *, user_id: int | None, now: datetime) -> Sale:
+    """Return the sale that a path names; raises SaleNotFound also for one that this user (None: all) is not to see."""
     sale = selectors.find_sale(parse_id(text, what="sale"))
-    if sale is None or sale.phase(now) == Phase.HIDDEN:
+    if sale is None or not sale.is_shown_to(user_id, now=now):
         raise SaleNotFound("There is no such sale.")
     return sale
 
@@ -59,12 +59,12 @@ def _left_of(*sales: Sale) -> Mapping[ItemKey, int]:
     return selectors.units_left([(sale.id, sku) for sale in sales for sku in sale.items])
 
 
-def _document(sale: Sale, left: Mapping[ItemKey, int]) -> dict[str, Any]:
+def sale_document(sale: Sale, left: Mapping[ItemKey, int], *, now: datetime) -> dict[str, Any]:
     """Return what a shopper sees of a sale, but for the server's clock. `status` goes by the clock, like selling."""
     return {
         "id": str(sale.id),
         "name": sale.name,
-        "status": _status(sale, timezone.now()),
+        "status": _status(sale, now),
         "starts_at": rfc3339(sale.starts_at),
         "ends_at": rfc3339(sale.ends_at),
         "mode": str(sale.mode),

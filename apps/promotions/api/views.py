@@ -74,9 +74,8 @@ class FlashSaleEntry(IdempotentMixin, ApiView):
     def post_once(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Hand out a token."""
         EntrySerializer(data=request.data).is_valid(raise_exception=True)
-        now = timezone.now()
-        sale = shown_sale(kwargs["sale_id"], now=now)
-        user_id = current_shopper(request).user_id
+        now, user_id = timezone.now(), current_shopper(request).user_id
+        sale = shown_sale(kwargs["sale_id"], user_id=user_id, now=now)
         check_not_blocked(sale.id, user_id=user_id, address=client_address(request.META))
         token, expires_at = issue_purchase_token(sale, user_id=user_id, now=now)
         return Response({"purchase_token": token, "expires_at": rfc3339(expires_at)})

@@ -22,6 +22,7 @@ from infra.sharding.workers import new_id
 PROMOTIONS: Final = "promotions"
 MAX_ITEMS: Final = 50
 MAX_QUOTA: Final = 10_000_000
+MAX_TESTERS: Final = 100
 
 MIN_PRICE_PERCENT: Final = DynamicInteger(
     "flash_sales.approval.min_price_percent",
@@ -54,6 +55,8 @@ def create_sale(new: NewSale, *, by: int, now: datetime) -> Sale:
         ends_at=new.ends_at,
         mode=new.mode,
         token_required=new.token_required,
+        rehearsal=new.rehearsal,
+        testers=sorted(set(new.testers)),
         state=SaleState.DRAFT,
         created_at=now,
         updated_at=now,
@@ -194,6 +197,8 @@ def _check(new: NewSale, on_sale: set[str], *, now: datetime) -> None:
         raise SaleRefused(f"A sale has 1 to {MAX_ITEMS} SKUs.")
     if len({item.sku for item in new.items}) < len(new.items):
         raise SaleRefused("A sale has each SKU once.")
+    if new.rehearsal is not bool(new.testers) or len(new.testers) > MAX_TESTERS:
+        raise SaleRefused(f"A rehearsal, and nothing else, has 1 to {MAX_TESTERS} testers.")
     for item in new.items:
         if item.sku not in on_sale:
             raise SaleRefused(f"{item.sku} is not on sale in the catalog.")

@@ -1,5 +1,6 @@
 """The staff's pages of flash sales: who may see and do what, the guards of the form, the live figures."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -11,15 +12,19 @@ from django.utils import timezone
 from apps.orders.models import Order
 from apps.orders.services import flash_placement
 from apps.orders.services.flash_queue import buy_in_sale
-from apps.orders.services.flash_sales import end_sale
+from apps.orders.services.flash_sales import approve_sale, end_sale
 from apps.orders.services.stock import sync_stock_of
 from apps.orders.staff import flash_figures
-from apps.orders.staff.flash_figures import units_ledger
-from apps.promotions.errors import PurchaseLimitReached
+from apps.orders.staff.flash_calendar import check_stock
+from apps.orders.staff.flash_figures import sale_figures, units_ledger
+from apps.promotions.api import reads
+from apps.promotions.api.serializers import FlashSaleSerializer
+from apps.promotions.errors import PurchaseLimitReached, SaleNotFound
 from apps.promotions.models import BuyerBlock, FlashSale
 from apps.promotions.selectors import forget_cached, get_sale
 from apps.promotions.services import answers
 from apps.promotions.types import Sale
+from infra.http.messages import LaneRequest
 from tests.factories.orders import make_buyer, make_sku
 from tests.factories.promotions import allotments, buy, counters_of, flash_request, make_sale, pay, sku_of
 from tests.factories.staff import half_logged_in, logged_in, make_operator, make_superuser
@@ -58,7 +63,7 @@ def form(*skus: str, **changes: object) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("page", ["", "new/", "1/", "1/live/", "blocks/"])
+@pytest.mark.parametrize("page", ["", "new/", "1/", "1/live/", "1/preview/", "blocks/", "calendar/"])
 def test_nobody_gets_in_without_a_second_factor(page):
     assert half_logged_in(make_superuser()).get(f"/admin/flash-sales/{page}").status_code == 302
 
@@ -76,7 +81,7 @@ def test_rights_divide_looking_from_doing():
     assert looking.post(path, {"action": "end"}).status_code == 403
     assert get_sale(sale.id).state == "running"
     user.user_permissions.clear()
-    for each in ("/admin/flash-sales/", path, f"{path}live/"):
+    for each in ("/admin/flash-sales/", "/admin/flash-sales/calendar/", path, f"{path}live/", f"{path}preview/"):
         assert looking.get(each).status_code == 403
 
 
@@ -193,6 +198,65 @@ def test_overlapping_sales_of_one_sku_are_pointed_out(staff):
     assert f"<td>{sku_of(alone)}</td>" not in page
 
 
+def test_the_calendar_tells_what_comes_what_overlaps_and_what_stock_is_short_of(staff):
+    sku = make_sku(10, price="9.00")
+    common = {"sku": sku, "lasts_s": 3600.0}
+    draft = make_sale(quota=8, price="1.00", by=1, starts_in_s=1800.0, **common)  # awaits approval: nothing allotted
+    make_sale(quota=4, price="8.00", starts_in_s=60.0, **common)
+    make_sale(quota=2, price="8.00", starts_in_s=90_000.0, **common)
+
+    page = staff.get("/admin/flash-sales/calendar/").content.decode()
+
+    assert page.count(f'<span class="wrong">{sku}</span>') == 2
+    assert f"{sku}: all allotted" in page
+    assert "4 short</span> (0 of 8 allotted, 4 free)" in page
+    assert "awaits approval" in page
+    later = f"{draft.starts_at + timedelta(days=20):%Y-%m-%d}"
+    assert "No sale in these days" in staff.get(f"/admin/flash-sales/calendar/?day={later}").content.decode()
+    for odd in ("?day=x", "?day=0001-01-01", "?day=9999-12-31"):
+        assert staff.get(f"/admin/flash-sales/calendar/{odd}").status_code == 200
+
+
+def test_stock_is_promised_to_the_sales_in_the_order_of_their_starts():
+    sku = make_sku(10, price="9.00")
+    sales = [make_sale(quota=quota, sku=sku, price="1.00", by=1) for quota in (6, 3, 4)]
+    checks = check_stock(sales, allotted={(sales[1].id, sku): 2}, free={sku: 8})
+    assert [(check.allotted, check.free, check.short) for [check] in checks.values()] == [
+        (0, 8, 0),
+        (2, 8, 0),
+        (0, 8, 3),
+    ]
+
+
+def test_the_preview_is_what_the_api_will_say(staff):
+    sale = make_sale(quota=7, price="1.00", by=1, starts_in_s=60.0)
+    path = f"/admin/flash-sales/{sale.id}/preview/"
+
+    def previewed(at: str) -> dict[str, object]:
+        return staff.get(f"{path}?at={at}").context_data["document"]
+
+    with pytest.raises(SaleNotFound):
+        public(sale.id)
+    drafted = previewed("before")
+    assert (drafted["status"], drafted["items"][0]["left"]) == ("scheduled", 7)
+    assert "shoppers see nothing of it yet" in staff.get(path).content.decode()
+
+    approve_sale(sale.id, version=sale.version, by=2, now=timezone.now())
+    forget_cached()
+
+    shown = public(sale.id)
+    assert {**shown, "server_time": ""} == {**previewed("before"), "server_time": ""} == {**drafted, "server_time": ""}
+    assert set(FlashSaleSerializer().fields) == set(shown)
+    assert (previewed("start")["status"], previewed("end")["status"]) == ("running", "ended")
+    assert previewed("whenever")["status"] == "running"
+
+
+def public(sale_id: int) -> dict[str, object]:
+    """Return what the API tells everybody of a sale."""
+    path = f"/api/v1/flash-sales/{sale_id}"
+    return json.loads(reads.sale(LaneRequest("GET", path, b"", {}, b"", "127.0.0.1")).body)
+
+
 def test_the_live_figures_and_the_report_add_up(staff, monkeypatch):
     sale = make_sale(quota=10, per_user_limit=2, price="1.50")
     buyers = [make_buyer(shard=shard) for shard in (0, 1, 0)]
@@ -272,7 +336,7 @@ def test_a_unit_that_is_lost_shows_in_the_ledger(alias, damage, unaccounted):
 
 
 def test_a_sale_that_is_not_there_is_not_found(staff):
-    for page in ("1/", "1/live/", "99999999999999999999/"):
+    for page in ("1/", "1/live/", "1/preview/", "99999999999999999999/"):
         assert staff.get(f"/admin/flash-sales/{page}").status_code == 404
 
 
@@ -300,3 +364,27 @@ def test_a_bot_is_blocked_and_the_page_says_by_whom_and_why(staff):
     assert BuyerBlock.objects.get().lifted_by is not None
     done = LogEntry.objects.filter(object_id=str(block_id)).order_by("id").values_list("change_message", flat=True)
     assert list(done) == ["blocked: 200 carts a second", "lifted"]
+
+
+def test_a_rehearsal_is_made_for_its_testers(staff):
+    sku = make_sku(10, price="9.00")
+    for wrong in ("x", "1;2", "9" * 20):
+        answer = staff.post("/admin/flash-sales/new/", form(sku, testers=wrong))
+        assert "put commas between them" in answer.content.decode()
+    staff.post("/admin/flash-sales/new/", form(sku, testers="7, 9"))
+    sale = get_sale(FlashSale.objects.get(items__sku=sku).id)
+    assert (sale.rehearsal, sale.testers) == (True, frozenset({7, 9}))
+    page = staff.get(f"/admin/flash-sales/{sale.id}/").content.decode()
+    assert "nobody else sees it" in page
+    assert 'value="7, 9"' in staff.get(f"/admin/flash-sales/new/?from={sale.id}").content.decode()
+    assert '<span class="tag">rehearsal</span>' in staff.get("/admin/flash-sales/").content.decode()
+
+
+def test_what_a_rehearsal_sells_is_no_revenue(staff):
+    tester = make_buyer()
+    sale = make_sale(price="1.50", testers=(tester.user_id,))
+    order = buy(sale, tester)
+    pay(order)
+    sync_stock_of([order.id], now=timezone.now())
+    figures = sale_figures(sale)
+    assert (figures.total("paid"), figures.revenue) == (1, 0)

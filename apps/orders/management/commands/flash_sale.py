@@ -38,6 +38,14 @@ class Command(BaseCommand):
         create.add_argument("--lasts", required=True, type=_seconds, metavar="SECONDS")
         create.add_argument("--mode", choices=[mode.value for mode in SaleMode], default=SaleMode.DIRECT.value)
         create.add_argument("--require-token", action="store_true", help="ask buyers for a purchase token")
+        create.add_argument(
+            "--rehearse-with",
+            action="append",
+            default=[],
+            type=int,
+            metavar="USER_ID",
+            help="make it a rehearsal, which only this shopper sees, and whose orders are taken back (may be repeated)",
+        )
         create.add_argument("--name", default="", help="what shoppers see; the SKU's code if nothing is said")
         for action, text in (
             ("warm_up", "allot what is missing of the quotas"),
@@ -75,6 +83,8 @@ class Command(BaseCommand):
                 mode=SaleMode(options["mode"]),
                 token_required=options["require_token"],
                 items=items,
+                rehearsal=bool(options["rehearse_with"]),
+                testers=tuple(options["rehearse_with"]),
             ),
             by=CONSOLE,
             now=now,
