@@ -37,7 +37,8 @@ h2 { font-size: 19px; margin: 32px 0 8px; } h3 { font-size: 15px; margin: 16px 0
 p { margin: 4px 0 12px; color: #566071; }
 section { background: #fff; border: 1px solid #e1e5ea; border-radius: 8px; padding: 14px 18px; margin: 14px 0;
           overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; } th, td { padding: 4px 12px 4px 0;
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 12px 4px 0;
 text-align: right; border-bottom: 1px solid #edf0f3; white-space: nowrap; } th { color: #566071; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 .good { color: #2c7a45; } .bad { color: #b3261e; font-weight: 600; }
