@@ -117,6 +117,7 @@ class RollingArbiter(Arbiter):
         if sig in {signal.SIGTERM, signal.SIGQUIT}:
             self._leaving.add(pid)
             if not self._is_ready(pid):
+                self.log.info("Worker (pid:%s) has not booted yet and is killed.", pid)
                 sig = signal.SIGKILL
         super().kill_worker(pid, sig)
 

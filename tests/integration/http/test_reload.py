@@ -164,14 +164,14 @@ def on_starting(server):
     server.boot_retry_s = 0.2
 
 def on_reload(server):
-    server.boot_timeout_s = 1 if _BROKEN.exists() else 60
+    server.boot_timeout_s = {boot_timeout_s} if _BROKEN.exists() else 60
 
 def post_worker_init(worker):
     if _BROKEN.exists():
         {how}
 """
-RAISES = BREAKS.format(how='raise RuntimeError("the new code is broken")')
-HANGS = BREAKS.format(how="time.sleep(60)")
+RAISES = BREAKS.format(how='raise RuntimeError("the new code is broken")', boot_timeout_s=60)
+HANGS = BREAKS.format(how="time.sleep(60)", boot_timeout_s=1)
 
 
 def _served_by(server: Gunicorn) -> int:
