@@ -7,10 +7,11 @@ from tests.factories.staff import logged_in, make_superuser
 
 
 @pytest.fixture
-def staff_site(settings) -> None:
-    """Serve the staff's addresses in the staff's way, as config.settings_staff does."""
+def staff_site(settings, tmp_path) -> None:
+    """Serve the staff's addresses in the staff's way, as config.settings_staff does; nobody has collected its files."""
     settings.ROOT_URLCONF = settings.STAFF_URLCONF
     settings.MIDDLEWARE = settings.STAFF_MIDDLEWARE
+    settings.STATIC_ROOT = tmp_path
 
 
 @pytest.fixture
