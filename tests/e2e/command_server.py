@@ -5,6 +5,7 @@ answers each with another: exit status, output, errors. A command inherits code 
 is forked from has no connection, no cache and no thread.
 """
 
+import gc
 import json
 import os
 import signal
@@ -12,12 +13,15 @@ import sys
 import tempfile
 
 import django
+from django.core.checks import run_checks
 from django.core.management import execute_from_command_line
 
 
 def serve() -> None:
     """Answer requests until there are no more; in a forked process, run the command and return."""
     django.setup()
+    run_checks()  # loads what each command's own checks would
+    gc.freeze()  # or each forked process would look through, and so copy, all that it inherits when it ends
     for line in sys.stdin:
         timeout_s, *words = json.loads(line)
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
