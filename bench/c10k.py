@@ -3,26 +3,28 @@
 import threading
 from pathlib import Path
 
+from bench.control import Controls
 from bench.load import Load, run_wrk
 from bench.result import Result, Table
 from bench.scenario import Options
 from bench.wrk_scenarios import PlaceScenario
 
-ORDER_EVERY_S = 15.0
+# Orders a second, as a share of C1: well below what is placed at most, so that only the connections make the difference.
+OFFERED_SHARE = 0.1
 P99_BELOW_MS = 500
 _LOOK_EVERY_S = 1.0
 _ESTABLISHED = "01"
 
 
 class C10kScenario(PlaceScenario):
-    """10,000 open connections, most of them idle at any time, over which 667 orders a second are placed."""
+    """10,000 open connections, most of them idle at any time, over which a tenth of C1 is placed as orders."""
 
     name = "c10k"
     connections = 10_000
     at = "public"
     control_connections = 64
 
-    def measure(self, options: Options, files: list[str]) -> Load:
+    def measure(self, options: Options, files: list[str], controls: Controls) -> Load:
         """Hold the connections for the window; an order comes over each at its own time, whatever became of others."""
         self._asked = options.connections
         watch = ConnectionWatch(int(options.url.rsplit(":", 1)[1]))
@@ -33,7 +35,7 @@ class C10kScenario(PlaceScenario):
             files,
             connections=options.connections,
             window_s=options.seconds,
-            period_s=ORDER_EVERY_S,
+            period_s=options.connections / (OFFERED_SHARE * controls.bare_qps),
         )
         self._held = watch.stop()
         return measured

@@ -33,7 +33,7 @@ BUYERS_PER_UNIT = 4
 PER_USER_LIMIT = 1
 _KILL_ROUNDS = 3
 _GREEDY_EVERY = 10
-_WITHIN_S = 240.0
+_WITHIN_S = 600.0
 _ANSWER_WITHIN_S = 12.0
 _TOLD = frozenset({ORDERED, "sold_out", "purchase_limit_reached"})
 

@@ -26,7 +26,7 @@ class WrkScenario(Scenario):
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make what the load needs and return the files that the load script reads."""
 
-    def measure(self, options: Options, files: list[str]) -> Load:
+    def measure(self, options: Options, files: list[str], controls: Controls) -> Load:
         """Load the product."""
         return run_wrk(self.script, options.url, files, connections=options.connections, window_s=options.seconds)
 
@@ -48,7 +48,7 @@ class WrkScenario(Scenario):
         load(options.url, _WARM_S)  # counted neither before nor after
         stored_before = stored_orders()
         cpu_before = cpu_by_process()
-        measured = self.measure(options, files)
+        measured = self.measure(options, files, controls)
         cpu_after = cpu_by_process()
         stored = stored_orders() - stored_before if self.stores_orders else 0
         self.finish()
@@ -131,7 +131,7 @@ class FlashDirectScenario(WrkScenario):
         self._sale_id = create_sale(sku, quota=STOCK_FOR_BENCH // 2, per_user_limit=999, mode="direct")
         return [shoppers, workspace.sale(self._sale_id, sku)]
 
-    def measure(self, options: Options, files: list[str]) -> Load:
+    def measure(self, options: Options, files: list[str], controls: Controls) -> Load:
         """Load the product."""
         return run_wrk(self.script, options.url, files, connections=options.connections, window_s=options.seconds)
 
