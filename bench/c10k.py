@@ -9,7 +9,7 @@ from bench.result import Result, Table
 from bench.scenario import Options
 from bench.wrk_scenarios import PlaceScenario
 
-# Orders a second, as a share of C1: well below what is placed at most, so that only the connections make the difference.
+# Orders a second, as a share of C1: well below what is placed at most, so that what is seen is the connections' doing.
 OFFERED_SHARE = 0.1
 P99_BELOW_MS = 500
 _LOOK_EVERY_S = 1.0
