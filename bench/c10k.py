@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from bench.control import Controls
-from bench.load import Load, run_wrk
+from bench.load import ANSWER_WITHIN_S, Load, run_wrk
 from bench.result import Result, Table
 from bench.scenario import Options
 from bench.wrk_scenarios import PlaceScenario
@@ -36,6 +36,7 @@ class C10kScenario(PlaceScenario):
             connections=options.connections,
             window_s=options.seconds,
             period_s=options.connections / (OFFERED_SHARE * controls.bare_qps),
+            drain_s=ANSWER_WITHIN_S,
         )
         self._held = watch.stop()
         return measured

@@ -11,7 +11,7 @@ from bench.stack import ROOT
 
 THREADS = 2
 _DRAIN_S = 2
-_ANSWER_WITHIN_S = 10
+ANSWER_WITHIN_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,24 @@ class Load:
 
 
 def run_wrk(
-    script: str, url: str, files: Sequence[str], *, connections: int, window_s: float, period_s: float = 0.0
+    script: str,
+    url: str,
+    files: Sequence[str],
+    *,
+    connections: int,
+    window_s: float,
+    period_s: float = 0.0,
+    drain_s: int = _DRAIN_S,
 ) -> Load:
     """Load one server for the window with one of load.lua's scripts.
 
     Each connection sends its next request when it has its answer, or, with a `period_s`, once in that time: what is
-    then offered does not depend on how quick the answers are.
+    then offered does not depend on how quick the answers are. What is under way at the end of the window has `drain_s`
+    seconds to be answered.
     """
     command = [
-        "wrk", f"-t{THREADS}", f"-c{connections}", f"-d{int(window_s) + _DRAIN_S}s",
-        "--timeout", f"{_ANSWER_WITHIN_S}s", "-s", str(ROOT / "bench" / "load.lua"), url,
+        "wrk", f"-t{THREADS}", f"-c{connections}", f"-d{int(window_s) + drain_s}s",
+        "--timeout", f"{ANSWER_WITHIN_S}s", "-s", str(ROOT / "bench" / "load.lua"), url,
         "--", script, str(window_s), secrets.token_hex(6), str(THREADS), str(connections), str(period_s),
         *files,
     ]  # fmt: skip
