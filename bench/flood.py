@@ -111,6 +111,7 @@ class FloodScenario(Scenario):
         orders = [purchase for flood in floods for purchase in flood.ordered]
         purchases = [purchase for flood in floods for purchase in flood.purchases]
         duration_s = sum(flood.duration_s for flood in floods)
+        requests_count = sum(flood.counts.requests for flood in floods)
         settled_s = [purchase.settled_after_s for purchase in purchases]
         result = Result(
             scenario=self.name,
@@ -121,9 +122,9 @@ class FloodScenario(Scenario):
             p90_ms=quantile_ms(settled_s, 90),
             p95_ms=quantile_ms(settled_s, 95),
             p99_ms=quantile_ms(settled_s, 99),
-            requests=sum(flood.counts.requests for flood in floods),
+            requests=requests_count,
             errors=dict(sum((flood.counts.repeats for flood in floods), Counter())),
-            cpu_us_per_request=cpu_us_each(cpu_before, cpu_by_process(), count=len(orders)),
+            cpu_us_per_request=cpu_us_each(cpu_before, cpu_by_process(), count=requests_count),
             acknowledged=len(orders),
             stored=stored_orders() - stored_before,
             audit_findings=audit_findings(),

@@ -76,7 +76,7 @@ def _section(title: str, body: str) -> str:
 
 def _summary(latest: Sequence[Result]) -> str:
     columns = [
-        "scenario", "when", "port", "connections", "a second", "C1", "ratio", "p50 ms", "p99 ms", "told no",
+        "scenario", "when", "port", "connections", "a second", "C1", "ratio", "p50 ms", "p99 ms", "errors",
         "acknowledged", "stored", "audit", "verdict",
     ]  # fmt: skip
     rows = [
