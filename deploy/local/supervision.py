@@ -85,9 +85,9 @@ def programs_of(instance: Instance) -> list[Program]:
     if instance.nginx:
         front = nginx.program_command(instance.nginx, instance.folder)
         programs.append(Program("nginx", front, ports=("public",), priority=320, reloads_on_hangup=True))
-    for shard in range(SHARD_COUNT):
-        relay = (*_IN_BACKGROUND, *manage, "run_relay", "--alias", f"shard_{shard}")
-        programs.append(Program(f"relay-shard-{shard}", relay, priority=400))
+    for alias in ("promotions", *(f"shard_{shard}" for shard in range(SHARD_COUNT))):
+        relay = (*_IN_BACKGROUND, *manage, "run_relay", "--alias", alias)
+        programs.append(Program(f"relay-{alias.replace('_', '-')}", relay, priority=400))
     for number in range(_CONSUMER_COUNT):
         programs.append(Program(f"consumer-{number}", (*_IN_BACKGROUND, *manage, "run_consumers"), priority=400))
     programs.append(

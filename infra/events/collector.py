@@ -56,7 +56,7 @@ def _read() -> Iterator[Metric]:
     )
     backlog = GaugeMetricFamily("floodgate_events_backlog", "Entries that a group has not taken yet.", labels=["group"])
 
-    def read_shard(alias: str) -> None:
+    def read_outbox(alias: str) -> None:
         with connections[alias].cursor() as cursor:
             cursor.execute(
                 "SELECT COUNT(*) FROM (SELECT 1 FROM outbox_event WHERE sent_at IS NULL LIMIT %s) AS unsent",
@@ -69,6 +69,10 @@ def _read() -> Iterator[Metric]:
             )
             oldest = cursor.fetchone()
             age.add_metric([alias], max(float(oldest[0]), 0.0) if oldest else 0.0)
+
+    def read_shard(alias: str) -> None:
+        read_outbox(alias)
+        with connections[alias].cursor() as cursor:
             cursor.execute("SELECT group_name, state, COUNT(*) FROM events_deadletter GROUP BY group_name, state")
             for group, state, count in cursor.fetchall():
                 dead.add_metric([alias, group, state], count)
@@ -89,6 +93,7 @@ def _read() -> Iterator[Metric]:
 
     for alias in shard_aliases():
         up.add_metric([alias], _is_read(read_shard, alias))
+    up.add_metric(["promotions"], _is_read(read_outbox, "promotions"))
     up.add_metric(["bus"], _is_read(read_bus, "bus"))
     yield from (up, depth, age, dead, overdue, overdue_age, backlog)
 

@@ -15,7 +15,7 @@ class OutboxEvent(models.Model):
     it is not, so a lower id may show up later. Partitioned by id: bounded tables, no promise hangs on the key.
     """
 
-    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+    databases: ClassVar[tuple[str, ...]] = ("promotions", SHARDS)
 
     id = models.BigAutoField(primary_key=True)
     event_id = AsciiField(max_length=32)
@@ -48,7 +48,7 @@ class Relay(models.Model):
     `refeed_through` (ids).
     """
 
-    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+    databases: ClassVar[tuple[str, ...]] = ("promotions", SHARDS)
 
     name = AsciiField(max_length=32, primary_key=True)
     holder = AsciiField(max_length=64, default="")

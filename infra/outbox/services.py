@@ -11,9 +11,9 @@ from infra.events.retention import delete_older
 from infra.mysql.literals import moment, text, word
 from infra.observability.scope import current_scope
 from infra.outbox.errors import AppendOutsideTransaction
-from infra.outbox.types import EventDraft
+from infra.outbox.types import NO_USER, EventDraft
 from infra.sharding.ids import slot_of
-from infra.sharding.places import Place
+from infra.sharding.places import Place, shard_aliases
 from infra.sharding.slots import slot_of_user
 
 _COLUMNS: Final = (
@@ -23,6 +23,11 @@ _COLUMNS: Final = (
 _encode: Final = msgspec.json.Encoder().encode
 # Rows of one statement: far below max_allowed_packet, and more than a group commit's batch.
 _MAX_ROWS: Final = 500
+
+
+def outbox_aliases() -> tuple[str, ...]:
+    """Return the databases that have an outbox, and a relay each."""
+    return ("promotions", *shard_aliases())
 
 
 def append(place_or_alias: Place | str, *drafts: EventDraft, now: datetime) -> None:
@@ -71,7 +76,10 @@ def new_event_ids(count: int, now: datetime) -> list[str]:
 
 
 def _row(draft: EventDraft, event_id: str, occurred_at: str, headers: str) -> str:
-    slot = slot_of_user(draft.user_id) if draft.order_id is None else slot_of(draft.order_id)
+    if draft.order_id is not None:
+        slot = slot_of(draft.order_id)
+    else:
+        slot = slot_of_user(draft.aggregate_id if draft.user_id == NO_USER else draft.user_id)
     return (
         f"({text(event_id)},{word(draft.type)},{draft.schema_version:d},{word(draft.aggregate)},{draft.aggregate_id:d},"
         f"{draft.version:d},{slot:d},{draft.user_id:d},{'NULL' if draft.order_id is None else draft.order_id},"

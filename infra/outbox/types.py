@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+NO_USER: Final = 0
+"""The user of an event that is nobody's, such as a sale's: its slot is the hash of the aggregate's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +14,8 @@ class EventDraft:
 
     `version` is the aggregate's version after the change: it grows by exactly one an event, so that a checker can prove
     that none is missing. `payload` holds JSON values and no personal data beyond city and country. `headers` ties the
-    event to the request that caused it; empty means the one being served where it is appended.
+    event to the request that caused it; empty means the one being served where it is appended. `user_id` is NO_USER for
+    an aggregate that is no user's.
     """
 
     type: str

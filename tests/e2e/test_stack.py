@@ -17,6 +17,7 @@ APPLICATION = {
     "gunicorn",
     "admin",
     "sandbox",
+    "relay-promotions",
     "relay-shard-0",
     "relay-shard-1",
     "consumer-0",

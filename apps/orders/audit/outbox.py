@@ -69,6 +69,18 @@ def customers_have_told_their_version(alias: str, now: datetime) -> Iterator[Fin
         yield Finding("outbox", alias, f"customer {user_id}", f"at version {version}, its last event is of {highest}")
 
 
+def sales_have_told_their_version(alias: str, now: datetime) -> Iterator[Finding]:
+    """The last kept event of a flash sale has the sale's version."""
+    told = _aggregates("aggregate = 'sale'")
+    rows = fetch(
+        alias,
+        f"SELECT s.id, s.version, e.highest FROM ({told}) e "
+        f"JOIN promotions_sale s ON s.id = e.aggregate_id WHERE e.highest <> s.version LIMIT {MAX_FINDINGS}",
+    )
+    for sale_id, version, highest in rows:
+        yield Finding("outbox", alias, f"sale {sale_id}", f"at version {version}, its last event is of {highest}")
+
+
 def _aggregates(condition: str) -> str:
     """Return the statement that folds events into one row an aggregate."""
     return (

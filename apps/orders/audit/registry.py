@@ -8,6 +8,7 @@ from typing import Final
 from apps.inventory.places import inventory_aliases
 from apps.orders.audit import customers, flash, orders, outbox, payments, placement, reservations, stock
 from apps.orders.audit.findings import Finding
+from infra.outbox.services import outbox_aliases
 from infra.sharding.places import shard_aliases
 
 
@@ -65,10 +66,11 @@ CHECKS: Final = (
     Check(placement.partitions_are_as_registered, shard_aliases),
     Check(placement.partitions_are_small, shard_aliases),
     Check(placement.months_are_made_ahead, shard_aliases),
-    Check(outbox.events_have_no_gaps, shard_aliases),
+    Check(outbox.events_have_no_gaps, outbox_aliases),
     Check(outbox.orders_have_told_their_version, shard_aliases),
     Check(outbox.customers_have_told_their_version, shard_aliases),
-    Check(outbox.events_leave_in_time, shard_aliases),
+    Check(outbox.sales_have_told_their_version, lambda: ("promotions",)),
+    Check(outbox.events_leave_in_time, outbox_aliases),
     Check(outbox.follow_ups_are_done_in_time, shard_aliases),
     Check(customers.registrations_end, shard_aliases),
     Check(customers.customers_agree_with_the_directory, _across),

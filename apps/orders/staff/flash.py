@@ -88,15 +88,31 @@ class ItemForm(forms.Form):
         price = cleaned.get("price")
         is_usual = price is None or usual.unit_price * MIN_PRICE_PERCENT / 100 <= price <= usual.unit_price
         if not is_usual and not cleaned.get("unusual_price"):
-            self.add_error("price", f"The catalog says {usual.unit_price} {usual.currency}. Confirm it below.")
+            self.add_error("price", f"The catalog says {usual.unit_price} {usual.currency}. Confirm that it is meant.")
         units = available([sku])[sku]
         if cleaned.get("quota", 0) > units:
             self.add_error("quota", f"Only {units} units can be allotted.")
         return cleaned
 
 
+class BaseItemFormSet(forms.BaseFormSet):  # type: ignore[type-arg]  # not generic when it runs
+    """The SKUs of a sale."""
+
+    def add_fields(self, form: forms.Form, index: int | None) -> None:
+        """Call the box by what it does here."""
+        super().add_fields(form, index)
+        form.fields["DELETE"].label = "Leave out"
+
+
 ItemFormSet = forms.formset_factory(
-    ItemForm, extra=0, min_num=1, max_num=MAX_ITEMS, validate_min=True, validate_max=True, can_delete=True
+    ItemForm,
+    formset=BaseItemFormSet,
+    extra=0,
+    min_num=1,
+    max_num=MAX_ITEMS,
+    validate_min=True,
+    validate_max=True,
+    can_delete=True,
 )
 
 

@@ -11,12 +11,15 @@ from django.db.models import F
 
 from apps.catalog.selectors import prices
 from apps.catalog.types import SkuPrice
+from apps.promotions import events
 from apps.promotions.domain import ALLOWED_TRANSITIONS, LIVE_STATES, SaleState, approval_reasons
 from apps.promotions.errors import SaleChanged, SaleRefused
+from apps.promotions.events import sale_event
 from apps.promotions.models import FlashSale, FlashSaleItem
 from apps.promotions.selectors import forget_cached, get_sale
 from apps.promotions.types import CONSOLE, NewItem, NewSale, Sale
 from infra.dynamic.definitions import DynamicInteger
+from infra.outbox.services import append
 from infra.sharding.workers import new_id
 
 PROMOTIONS: Final = "promotions"
@@ -64,6 +67,7 @@ def create_sale(new: NewSale, *, by: int, now: datetime) -> Sale:
     )
     with transaction.atomic(using=PROMOTIONS):
         sale.save(using=PROMOTIONS, force_insert=True)
+        append(PROMOTIONS, sale_event(events.MADE, sale, units={item.sku: item.quota for item in new.items}), now=now)
         FlashSaleItem.objects.using(PROMOTIONS).bulk_create(
             _row(sale, item, priced[item.sku]) for item in sorted(new.items, key=lambda item: item.sku)
         )
@@ -80,7 +84,8 @@ def move_sale(sale: Sale, state: SaleState, *, now: datetime) -> Sale:
         raise SaleRefused(f"A sale that is {sale.state} cannot become {state}.")
     if state in (SaleState.SCHEDULED, SaleState.RUNNING):
         check_approved(sale)
-    return _write(sale, {"state": state}, now=now)
+    kind = events.kind_of_move(sale.state, state)
+    return _write(sale, {"state": state}, kind, now=now)
 
 
 def change_sale(
@@ -109,8 +114,9 @@ def change_sale(
     if raised or (ends_at is not None and ends_at > sale.ends_at):
         terms = [(item.sku, item.price, raised.get(item.sku, item.quota)) for item in sale.items.values()]
         changes |= _shaped(terms, prices(list(sale.items)), by=by, before=sale, now=now)
+    kind = events.QUOTA_RAISED if quotas else events.END_MOVED
     with transaction.atomic(using=PROMOTIONS):
-        changed = _write(sale, changes, now=now)
+        changed = _write(sale, changes, kind, units=raised, now=now)
         for sku, quota in quotas:
             FlashSaleItem.objects.using(PROMOTIONS).filter(sale_id=sale.id, sku=sku).update(quota=quota)
     return get_sale(changed.id) if quotas else changed
@@ -130,7 +136,7 @@ def approve_sale(sale: Sale, *, version: int, by: int, now: datetime) -> Sale:
         raise SaleRefused("There is nothing to approve.")
     if by in sale.shaped_by:
         raise SaleRefused("Somebody else has to approve it: its figures are yours.")
-    return _write(sale, {"approved_by": by, "approved_at": now, "shaped_by": []}, now=now)
+    return _write(sale, {"approved_by": by, "approved_at": now, "shaped_by": []}, events.APPROVED, now=now)
 
 
 def check_approved(sale: Sale) -> None:
@@ -141,7 +147,7 @@ def check_approved(sale: Sale) -> None:
 
 def shorten_sale(sale: Sale, *, now: datetime) -> Sale:
     """Let a live sale end now; one that has not begun begins and ends now. Raises SaleChanged."""
-    return _write(sale, {"starts_at": min(sale.starts_at, now), "ends_at": now}, now=now)
+    return _write(sale, {"starts_at": min(sale.starts_at, now), "ends_at": now}, events.END_MOVED, now=now)
 
 
 def mark_closed(sale: Sale, *, now: datetime) -> Sale:
@@ -149,14 +155,21 @@ def mark_closed(sale: Sale, *, now: datetime) -> Sale:
 
     The caller has closed every allotment and seen that no transfer is open. Raises SaleChanged.
     """
-    state = SaleState.CANCELLED if sale.state == SaleState.CANCELLED else SaleState.ENDED
-    return _write(sale, {"state": state, "closed_at": now}, now=now)
+    is_cancelled = sale.state == SaleState.CANCELLED
+    state, kind = (SaleState.CANCELLED, events.CLOSED) if is_cancelled else (SaleState.ENDED, events.ENDED)
+    return _write(sale, {"state": state, "closed_at": now}, kind, now=now)
 
 
-def _write(sale: Sale, changes: dict[str, Any], *, now: datetime) -> Sale:
-    rows = FlashSale.objects.using(PROMOTIONS).filter(id=sale.id, version=sale.version)
-    if rows.update(**changes, version=F("version") + 1, updated_at=now) != 1:
-        raise SaleChanged(f"Sale {sale.id} is no longer at version {sale.version}.")
+def _write(
+    sale: Sale, changes: dict[str, Any], kind: str, *, units: Mapping[str, int] | None = None, now: datetime
+) -> Sale:
+    """Change the sale and tell it, in one transaction: the compare-and-set first, so that events are in its order."""
+    with transaction.atomic(using=PROMOTIONS):
+        rows = FlashSale.objects.using(PROMOTIONS).filter(id=sale.id, version=sale.version)
+        if rows.update(**changes, version=F("version") + 1, updated_at=now) != 1:
+            raise SaleChanged(f"Sale {sale.id} is no longer at version {sale.version}.")
+        changed = FlashSale.objects.using(PROMOTIONS).get(id=sale.id)
+        append(PROMOTIONS, sale_event(kind, changed, units=units), now=now)
     forget_cached()
     return get_sale(sale.id)
 

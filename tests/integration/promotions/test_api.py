@@ -16,6 +16,7 @@ from apps.orders.services.flash_queue import drain_queues
 from apps.orders.services.flash_sales import end_sale, pause_sale
 from apps.promotions.api.serializers import FlashSaleItemSerializer, FlashSaleSerializer
 from apps.promotions.domain import SaleMode
+from apps.promotions.models import BuyerBlock
 from apps.promotions.selectors import forget_cached, get_sale
 from apps.promotions.services import block_buyer, blocks, lift_block
 from apps.promotions.types import CONSOLE
@@ -309,6 +310,7 @@ def test_a_blocked_network_gets_neither_a_token_nor_an_order(shop):
     finally:
         lift_block(block_id, by=CONSOLE, now=timezone.now())
         blocks.refresh()
+        BuyerBlock.objects.filter(id=block_id).delete()
     assert shop.buy(sale, token=token).status_code == 201
 
 

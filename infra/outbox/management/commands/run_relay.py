@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from infra.events.bus import event_bus
 from infra.events.stopping import stopped_by_signals
 from infra.outbox.relay import OutboxRelay
-from infra.sharding.places import shard_aliases
+from infra.outbox.services import outbox_aliases
 
 
 class Command(BaseCommand):
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the alias."""
-        parser.add_argument("--alias", required=True, choices=shard_aliases())
+        parser.add_argument("--alias", required=True, choices=outbox_aliases())
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until the signal."""
