@@ -95,7 +95,7 @@ class ItemForm(forms.Form):
         return cleaned
 
 
-class BaseItemFormSet(forms.BaseFormSet):  # type: ignore[type-arg]  # not generic when it runs
+class BaseItemFormSet(forms.BaseFormSet):
     """The SKUs of a sale."""
 
     def add_fields(self, form: forms.Form, index: int | None) -> None:

@@ -1,5 +1,6 @@
 """Buying in a flash sale: the order, the limit, the clock, the token, the repeat, and what becomes of the units."""
 
+import time
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -288,6 +289,24 @@ def test_a_unit_that_comes_back_after_the_end_goes_to_normal_stock(close):
     assert transfers_under_way(sale) == 0
     assert sync_stock_of([order.id, kept.id], now=timezone.now()).total == 2
     assert counters_of(sale) == (5, 0, 1)
+
+
+def test_a_unit_that_comes_back_is_sold_once_the_sold_out_flag_is_over(settings):
+    settings.FLASH_SOLD_OUT_S = 0.3
+    sale = make_sale(quota=1)
+    first = buy(sale, make_buyer(shard=0))
+    with pytest.raises(SoldOut):
+        buy(sale, make_buyer(shard=0))
+    told_at = time.monotonic()
+    cancel(first)
+    sync_due_stock(now=timezone.now())
+    key = "shard_0", (sale.id, sku_of(sale))
+    assert flash_placement._sold_out_until[key] - told_at <= 0.3
+    flash_placement._sold_out_until[key] = told_at + 60
+    with pytest.raises(SoldOut):  # the negative control: while the flag holds, nobody looks
+        buy(sale, make_buyer(shard=0))
+    flash_placement._sold_out_until[key] = told_at
+    buy(sale, make_buyer(shard=0))
 
 
 def test_a_paid_unit_leaves_the_stock_once():
