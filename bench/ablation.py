@@ -58,8 +58,10 @@ class AblationScenario(Scenario):
         """Bench each part's stack; the figures of the whole are the result's own."""
         rows = []
         for part in PARTS:
-            print(f"  {part.name}", flush=True)
-            rows.append((part, _bench(part, options)))
+            figures = _bench(part, options)
+            rows.append((part, figures))
+            told = "with" if part is WHOLE else "without"
+            print(f"  {told} {part.name}: {figures['qps']:,.0f}/s, ratio {figures['ratio']:.3f}", flush=True)
         whole = Result(**rows[0][1])
         whole.scenario = self.name
         whole.failures = [f"{part.name}: {failure}" for part, figures in rows for failure in figures["failures"]]

@@ -6,7 +6,6 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.http_client import Answer, ConnectionLost, HttpClient
@@ -113,12 +112,6 @@ class SaleBuyers:
             self.counts.repeats[answer.code] += 1
             await asyncio.sleep(int(answer.headers.get("retry-after", "1")) * self._rng.uniform(1.0, 1.5))
         return None
-
-
-def quantile_ms(times_s: Sequence[float], percent: int) -> float:
-    """Return a percentile of times in seconds, in milliseconds; 0 of none."""
-    ordered = sorted(times_s)
-    return round(ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] * 1000, 3) if ordered else 0.0
 
 
 def _must_be_repeated(answer: Answer) -> bool:

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.buyers import ORDERED, Purchase, SaleBuyers, quantile_ms
+from bench.buyers import ORDERED, Purchase, SaleBuyers
 from bench.control import measure_controls
 from bench.cpu import cpu_by_process, cpu_us_each
 from bench.http_client import HttpClient
-from bench.load import Load, run_wrk
+from bench.load import Load, percentiles, run_wrk
 from bench.result import Result, Table
-from bench.scenario import Buyer, Options, Scenario, Workspace
-from bench.stack import STOCK_FOR_BENCH, audit_findings, create_sale, first_sku, manage, sold_order_ids
+from bench.scenario import Buyer, Options, Scenario, Workspace, conclude
+from bench.stack import STOCK_FOR_BENCH, create_sale, first_sku, manage, sold_order_ids
 from bench.wrk_scenarios import SHOPPER_COUNT
 
 _WARM_S = 2.0
@@ -61,29 +61,20 @@ class FlashQueuedScenario(Scenario):
         stored = sum(map(len, sold_order_ids(sale_id).values())) - len(warm.ordered)
         manage("flash_sale", "end", sale_id)
         outcomes = Counter(purchase.outcome for purchase in drain.purchases)
-        drained_per_s = len(drain.ordered) / drain.duration_s
-        result = Result(
-            scenario=self.name,
-            qps=round(drained_per_s, 1),
-            control_qps=round(controls.bare_qps, 1),
-            ratio=round(drained_per_s / controls.bare_qps, 4),
-            p50_ms=quantile_ms([each.settled_after_s for each in drain.ordered], 50),
-            p90_ms=quantile_ms([each.settled_after_s for each in drain.ordered], 90),
-            p95_ms=quantile_ms([each.settled_after_s for each in drain.ordered], 95),
-            p99_ms=quantile_ms([each.settled_after_s for each in drain.ordered], 99),
+        result = conclude(
+            self.name,
+            options,
+            controls,
+            per_second=len(drain.ordered) / drain.duration_s,
+            times=percentiles([purchase.settled_after_s for purchase in drain.ordered]),
             requests=drain.requests,
             errors=dict(drain.repeats + Counter({code: n for code, n in outcomes.items() if code != ORDERED})),
             cpu_us_per_request=cpu_us_each(cpu_before, cpu_after, count=len(drain.ordered)),
             acknowledged=len(drain.ordered),
             stored=stored,
-            audit_findings=audit_findings(),
-            port=options.at,
-            connections=options.connections,
-            window_s=round(drain.duration_s, 1),
-            django_control_qps=round(controls.django_qps, 1),
-            tables=[_figures(drain, options.seconds)],
+            window_s=drain.duration_s,
         )
-        result.check_books()
+        result.tables = [_figures(drain, options.seconds)]
         if outcomes.keys() - {ORDERED}:
             result.failures.append(f"not every ticket became an order: {dict(outcomes)}")
         if not drain.ordered:
@@ -124,7 +115,7 @@ def _until(end_s: float, buyers: Sequence[Buyer]) -> Iterator[Buyer]:
 
 
 def _figures(drain: Drain, window_s: float) -> Table:
-    accepted_s = [purchase.answered_after_s for purchase in drain.purchases]
+    accepted = percentiles([purchase.answered_after_s for purchase in drain.purchases])
     return Table(
         f"tickets of a window of {window_s:g} s; the percentiles above are of the time to the outcome",
         ["tickets", "tickets/s", "p50 ms to the ticket", "p99 ms to the ticket", "requests a ticket", "drained in s"],
@@ -132,8 +123,8 @@ def _figures(drain: Drain, window_s: float) -> Table:
             [
                 len(drain.purchases),
                 round(len(drain.purchases) / window_s, 1),
-                quantile_ms(accepted_s, 50),
-                quantile_ms(accepted_s, 99),
+                accepted.p50_ms,
+                accepted.p99_ms,
                 round(drain.requests / max(1, len(drain.purchases)), 1),
                 round(drain.duration_s, 1),
             ]

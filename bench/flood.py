@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 
 import requests
 
-from bench.buyers import ORDERED, Counts, Purchase, SaleBuyers, quantile_ms
+from bench.buyers import ORDERED, Counts, Purchase, SaleBuyers
 from bench.control import measure_controls
 from bench.cpu import cpu_by_process, cpu_us_each
 from bench.http_client import HttpClient
 from bench.kills import carry_out, plan
-from bench.load import Load, run_wrk
+from bench.load import Load, percentiles, run_wrk
 from bench.result import Result, Table
-from bench.scenario import Buyer, Options, Scenario, Workspace
+from bench.scenario import Buyer, Options, Scenario, Workspace, conclude
 from bench.stack import (
-    audit_findings,
     create_sale,
     first_sku,
     manage,
@@ -96,10 +95,7 @@ class FloodScenario(Scenario):
         print(f"flood with --seed {options.seed}", flush=True)
         sku = first_sku()
         buyers = workspace.buyers(options.buyers)
-        files = [
-            workspace.shoppers(buyers),
-            workspace.sale("1", sku),
-        ]
+        files = [workspace.shoppers(buyers), workspace.sale("1", sku)]
 
         def load(url: str, seconds: float) -> Load:
             return run_wrk("flash-direct", url, files, connections=options.connections, window_s=seconds)
@@ -112,30 +108,21 @@ class FloodScenario(Scenario):
         purchases = [purchase for flood in floods for purchase in flood.purchases]
         duration_s = sum(flood.duration_s for flood in floods)
         requests_count = sum(flood.counts.requests for flood in floods)
-        settled_s = [purchase.settled_after_s for purchase in purchases]
-        result = Result(
-            scenario=self.name,
-            qps=round(len(orders) / duration_s, 1),
-            control_qps=round(controls.bare_qps, 1),
-            ratio=round(len(orders) / duration_s / controls.bare_qps, 4),
-            p50_ms=quantile_ms(settled_s, 50),
-            p90_ms=quantile_ms(settled_s, 90),
-            p95_ms=quantile_ms(settled_s, 95),
-            p99_ms=quantile_ms(settled_s, 99),
+        result = conclude(
+            self.name,
+            options,
+            controls,
+            per_second=len(orders) / duration_s,
+            times=percentiles([purchase.settled_after_s for purchase in purchases]),
             requests=requests_count,
             errors=dict(sum((flood.counts.repeats for flood in floods), Counter())),
             cpu_us_per_request=cpu_us_each(cpu_before, cpu_by_process(), count=requests_count),
             acknowledged=len(orders),
             stored=stored_orders() - stored_before,
-            audit_findings=audit_findings(),
-            port=options.at,
-            connections=options.connections,
-            window_s=round(duration_s, 1),
-            django_control_qps=round(controls.django_qps, 1),
-            tables=[_outcomes(floods), *(_kills(flood, options.seed) for flood in floods)],
-            failures=[failure for flood in floods for failure in flood.failures],
+            window_s=duration_s,
         )
-        result.check_books()
+        result.tables = [_outcomes(floods), *(_kills(flood, options.seed) for flood in floods)]
+        result.failures += [failure for flood in floods for failure in flood.failures]
         return result
 
     def _flood(self, mode: str, sku: str, buyers: Sequence[Buyer], options: Options) -> Flood:

@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.stack import ROOT
 
@@ -14,19 +15,33 @@ _DRAIN_S = 2
 ANSWER_WITHIN_S = 10
 
 
+class Percentiles(NamedTuple):
+    """Of times, in milliseconds."""
+
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def percentiles(times_s: Sequence[float]) -> Percentiles:
+    """Return the percentiles of times in seconds; zeros of none."""
+    ordered = sorted(times_s) or [0.0]
+    return Percentiles(
+        *(round(ordered[min(len(ordered) * share // 100, len(ordered) - 1)] * 1000, 3) for share in (50, 90, 95, 99))
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk reported of one load; times in milliseconds."""
+    """What wrk reported of one load."""
 
     window_s: float
     sent: int
     answered: int
     succeeded: int
     orders: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
+    times: Percentiles
     socket_errors: int
     codes: dict[str, int]
 
@@ -73,10 +88,7 @@ def run_wrk(
         answered=int(figures["answered"]),
         succeeded=int(figures["succeeded"]),
         orders=int(figures["orders"]),
-        p50_ms=figures["p50_ms"],
-        p90_ms=figures["p90_ms"],
-        p95_ms=figures["p95_ms"],
-        p99_ms=figures["p99_ms"],
+        times=Percentiles(*(figures[name] for name in Percentiles._fields)),
         socket_errors=int(figures["socket_errors"]),
         codes=dict(codes),
     )

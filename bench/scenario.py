@@ -9,8 +9,10 @@ from typing import ClassVar
 
 from django.conf import settings
 
+from bench.control import Controls
+from bench.load import Percentiles
 from bench.result import Result
-from bench.stack import STOCK_FOR_BENCH, manage, products
+from bench.stack import STOCK_FOR_BENCH, audit_findings, manage, products
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +90,39 @@ class Scenario(ABC):
     @abstractmethod
     def run(self, options: Options, workspace: Workspace) -> Result:
         """Load the stack and return what was found; whatever makes the run invalid is in the result's `failures`."""
+
+
+def conclude(
+    name: str,
+    options: Options,
+    controls: Controls,
+    *,
+    per_second: float,
+    times: Percentiles,
+    requests: int,
+    errors: dict[str, int],
+    cpu_us_per_request: dict[str, float],
+    acknowledged: int,
+    stored: int,
+    window_s: float,
+) -> Result:
+    """Audit the stack and put the figures of a run together; what does not agree is in the result's `failures`."""
+    result = Result(
+        scenario=name,
+        qps=round(per_second, 1),
+        control_qps=round(controls.bare_qps, 1),
+        ratio=round(per_second / controls.bare_qps, 4),
+        **times._asdict(),
+        requests=requests,
+        errors=errors,
+        cpu_us_per_request=cpu_us_per_request,
+        acknowledged=acknowledged,
+        stored=stored,
+        audit_findings=audit_findings(),
+        port=options.at,
+        connections=options.connections,
+        window_s=round(window_s, 1),
+        django_control_qps=round(controls.django_qps, 1),
+    )
+    result.check_books()
+    return result

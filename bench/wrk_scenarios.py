@@ -7,8 +7,8 @@ from bench.control import Controls, measure_controls
 from bench.cpu import cpu_by_process, cpu_us_each
 from bench.load import Load, run_wrk
 from bench.result import Result
-from bench.scenario import Options, Scenario, Workspace
-from bench.stack import STOCK_FOR_BENCH, audit_findings, create_sale, first_sku, manage, stored_orders
+from bench.scenario import Options, Scenario, Workspace, conclude
+from bench.stack import STOCK_FOR_BENCH, create_sale, first_sku, manage, stored_orders
 
 SHOPPER_COUNT = 4_000
 _WARM_S = 2
@@ -52,38 +52,23 @@ class WrkScenario(Scenario):
         cpu_after = cpu_by_process()
         stored = stored_orders() - stored_before if self.stores_orders else 0
         self.finish()
-        result = result_of(self.name, options, measured, controls, stored=stored, findings=audit_findings())
-        result.cpu_us_per_request = cpu_us_each(cpu_before, cpu_after, count=measured.answered)
-        result.check_books()
+        result = conclude(
+            self.name,
+            options,
+            controls,
+            per_second=measured.per_second,
+            times=measured.times,
+            requests=measured.answered,
+            errors=measured.codes,
+            cpu_us_per_request=cpu_us_each(cpu_before, cpu_after, count=measured.answered),
+            acknowledged=measured.orders,
+            stored=stored,
+            window_s=measured.window_s,
+        )
+        if measured.succeeded == 0:
+            result.failures.append("no request succeeded")
         self.judge(result, measured)
         return result
-
-
-def result_of(name: str, options: Options, measured: Load, controls: Controls, *, stored: int, findings: int) -> Result:
-    """Put the figures of a load together."""
-    result = Result(
-        scenario=name,
-        qps=round(measured.per_second, 1),
-        control_qps=round(controls.bare_qps, 1),
-        ratio=round(measured.per_second / controls.bare_qps, 4),
-        p50_ms=measured.p50_ms,
-        p90_ms=measured.p90_ms,
-        p95_ms=measured.p95_ms,
-        p99_ms=measured.p99_ms,
-        requests=measured.answered,
-        errors=measured.codes,
-        cpu_us_per_request={},
-        acknowledged=measured.orders,
-        stored=stored,
-        audit_findings=findings,
-        port=options.at,
-        connections=options.connections,
-        window_s=measured.window_s,
-        django_control_qps=round(controls.django_qps, 1),
-    )
-    if measured.succeeded == 0:
-        result.failures.append("no request succeeded")
-    return result
 
 
 class PlaceScenario(WrkScenario):

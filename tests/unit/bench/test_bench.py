@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.buyers import ORDERED, Counts, Purchase, SaleBuyers, quantile_ms
+from bench.buyers import ORDERED, Counts, Purchase, SaleBuyers
 from bench.cpu import cpu_us_each
 from bench.flood import Flood
 from bench.http_client import ConnectionLost, HttpClient
 from bench.kills import plan
+from bench.load import percentiles
 from bench.report import write_report
 from bench.result import Result, Table, load_history, save
 from bench.scenario import Buyer
@@ -132,9 +133,8 @@ def test_the_cpu_of_a_program_that_was_started_again_counts_from_its_start():
 
 
 def test_percentiles():
-    assert quantile_ms([0.001 * n for n in range(1, 101)], 50) == 51
-    assert quantile_ms([0.001 * n for n in range(1, 101)], 99) == 100
-    assert quantile_ms([], 99) == 0
+    assert percentiles([0.001 * n for n in range(1, 101)]) == (51, 91, 96, 100)
+    assert percentiles([]) == (0, 0, 0, 0)
 
 
 def result(scenario, ratio, **fields):
