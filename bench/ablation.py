@@ -83,9 +83,10 @@ def _bench(part: Part, options: Options) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="floodgate-bench-") as folder:
             _stack([*bench, "--results", folder], environment, within_s=_BENCH_WITHIN_S, may_fail=True)
             figures: dict[str, Any] = json.loads((Path(folder) / "latest-place.json").read_text())
-            return figures
     finally:
-        _stack(["reset"], environment, within_s=_START_WITHIN_S)
+        _stack(["down"], environment, within_s=_START_WITHIN_S)
+    _stack(["reset"], environment, within_s=_START_WITHIN_S)  # a stack that failed keeps its logs
+    return figures
 
 
 def _stack(words: list[str], environment: Mapping[str, str], *, within_s: float, may_fail: bool = False) -> None:
