@@ -3,9 +3,11 @@
 import asyncio
 import random
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 import pytest
 
+from bench.ablation import AblationScenario
 from bench.buyers import ORDERED, Counts, Purchase, SaleBuyers
 from bench.cpu import cpu_us_each
 from bench.flood import Flood
@@ -14,7 +16,7 @@ from bench.kills import plan
 from bench.load import percentiles
 from bench.report import write_report
 from bench.result import Result, Table, load_history, save
-from bench.scenario import Buyer
+from bench.scenario import Buyer, Options
 
 ORDER = b'HTTP/1.1 201 Created\r\nContent-Length: 10\r\n\r\n{"id":"7"}'
 BUSY = b'HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 21\r\n\r\n{"code":"overloaded"}'
@@ -143,6 +145,29 @@ def result(scenario, ratio, **fields):
         scenario=scenario, qps=ratio * 100, control_qps=100, ratio=ratio, **latencies, requests=10, errors={},
         cpu_us_per_request={"gunicorn": 5.0}, acknowledged=1, stored=1, audit_findings=0, **fields,
     )  # fmt: skip
+
+
+def test_an_ablation_shows_what_is_left_without_each_part(monkeypatch):
+    ratios = iter([0.5, 0.1, 0.45, 0.3, 0.25, 0.4])
+    monkeypatch.setattr(
+        "bench.ablation._bench",
+        lambda part, options: asdict(
+            result("place", next(ratios), failures=["too slow"] if part.name == "linger" else [])
+        ),
+    )
+    run = AblationScenario().run(Options(256, 15, "internal", 1, 0), None)
+
+    assert (run.scenario, run.ratio, run.failures) == ("ablation", 0.5, ["linger: too slow"])
+    [table] = run.tables
+    shares = {row[0]: row[table.columns.index("of the whole")] for row in table.rows}
+    assert shares == {
+        "nothing": 1.0,
+        "group commit": 0.2,
+        "linger": 0.9,
+        "lean worker": 0.6,
+        "fast lane": 0.5,
+        "token memory": 0.8,
+    }
 
 
 def test_what_is_stored_is_compared_with_what_was_acknowledged():
