@@ -16,7 +16,8 @@ claims as before, and sells no unit too many.
 from collections.abc import Sequence
 from datetime import datetime
 
-from apps.inventory.domain import Strategy
+from apps.inventory.domain import Strategy, longest_waiting
+from apps.inventory.services.strategies import metrics
 from apps.inventory.services.strategies.alone import hold_alone
 from apps.inventory.services.strategies.in_force import strategies_of, strategy_of
 from apps.inventory.services.strategies.merged import Refusals
@@ -33,5 +34,8 @@ def hold_as_chosen(alias: str, claims: Sequence[Claim], *, now: datetime) -> Ref
     nothing taken and nothing to come, when its turn in the queue did not come; OutcomeUnknown when a queue was lost.
     """
     [claim] = claims
-    hold = hold_in_queue if Strategy.QUEUE in strategies_of(claim).values() else hold_alone
-    return {claim.order_id: hold(alias, claim, now=now)}
+    slowest = longest_waiting(strategies_of(claim).values())
+    hold = hold_in_queue if slowest is Strategy.QUEUE else hold_alone
+    shortages = hold(alias, claim, now=now)
+    metrics.CLAIMS.labels(slowest, "short" if shortages else "held").inc()
+    return {claim.order_id: shortages}

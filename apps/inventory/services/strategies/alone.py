@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.inventory import locks, selectors, statements
-from apps.inventory.domain import Strategy, longest_waiting
+from apps.inventory.domain import Strategy
 from apps.inventory.services.strategies import metrics
 from apps.inventory.services.strategies.in_force import strategies_of
 from apps.inventory.services.strategies.merged import hold_together, repeats_of, shortages_of
@@ -34,9 +34,7 @@ def hold_alone(alias: str, claim: Claim, *, now: datetime) -> tuple[Shortage, ..
     """
     strategies = strategies_of(claim)
     with sku_locks([sku for sku, strategy in strategies.items() if strategy is Strategy.LOCK]):
-        shortages = _hold(alias, claim, strategies, now=now)
-    metrics.CLAIMS.labels(longest_waiting(strategies.values()), "short" if shortages else "held").inc()
-    return shortages
+        return _hold(alias, claim, strategies, now=now)
 
 
 def _hold(alias: str, claim: Claim, strategies: Mapping[str, Strategy], *, now: datetime) -> tuple[Shortage, ...]:
@@ -53,7 +51,7 @@ def _hold(alias: str, claim: Claim, strategies: Mapping[str, Strategy], *, now: 
             if not is_duplicate_key(error):
                 raise
             break  # a repeat
-        metrics.CONTENTION.labels("race_lost").inc()
+        metrics.CONTENTION.labels("outrun").inc()
     return hold_together(alias, [claim], now=now)[claim.order_id]
 
 

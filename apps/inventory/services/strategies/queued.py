@@ -49,12 +49,6 @@ def hold_in_queue(alias: str, claim: Claim, *, now: datetime) -> tuple[Shortage,
     not suffice now; ReservationConflict.
     """
     end_request()
-    shortages = _ask_consumer(alias, claim, now=now)
-    metrics.CLAIMS.labels(Strategy.QUEUE, "short" if shortages else "held").inc()
-    return shortages
-
-
-def _ask_consumer(alias: str, claim: Claim, *, now: datetime) -> tuple[Shortage, ...]:
     queue, ticket = ClaimQueue(alias), secrets.token_hex(8)
     wait_s, answer_s = settings.STOCK_QUEUE_WAIT_S, settings.STOCK_QUEUE_ANSWER_S
     try:

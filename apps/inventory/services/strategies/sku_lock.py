@@ -5,6 +5,7 @@ What is sold stays right in each case, since the write is guarded.
 """
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, cast
@@ -32,23 +33,24 @@ _breaker: Final = Breaker("stock-locks", failure_threshold=_FAILURES_IN_A_ROW, r
 def sku_locks(skus: Iterable[str]) -> Iterator[None]:
     """Hold the locks of the SKUs, as far as they can be had, for the length of the block.
 
-    Taken in ascending order, each waited for `STOCK_LOCK_WAIT_S` seconds at most, without a database connection. A lock
-    carries its owner's token, so that nobody gives back what is another's by now.
+    Taken in ascending order; all together are waited for `STOCK_LOCK_WAIT_S` seconds at most, without a database
+    connection. A lock carries its owner's token, so that nobody gives back what is another's by now.
     """
+    give_up_at = time.monotonic() + settings.STOCK_LOCK_WAIT_S
     with ExitStack() as held:
         for sku in sorted(skus):
-            lock = _acquire(sku)
+            lock = _acquire(sku, wait_s=max(0.0, give_up_at - time.monotonic()))
             if lock is not None:
                 held.callback(_release, lock)
         yield
 
 
-def _acquire(sku: str) -> Lock | None:
+def _acquire(sku: str, *, wait_s: float) -> Lock | None:
     lock = cast(RedisCache, caches["default"]).lock(
         f"stock-lock:{sku}",
         timeout=settings.STOCK_LOCK_LIFETIME_S,
         sleep=_POLL_S,
-        blocking_timeout=settings.STOCK_LOCK_WAIT_S,
+        blocking_timeout=wait_s,
     )
     end_request()
     try:
