@@ -1,6 +1,7 @@
 """Catalog, stock and orders: bounds and times of the contract (docs, api)."""
 
 from config import env
+from config.settings.databases import POOL_SIZE
 
 CURRENCY = "GBP"
 CATALOG_AVAILABILITY = "apps.inventory.selectors.available"
@@ -36,9 +37,10 @@ ORDER_MAX_QUANTITY = 999
 ORDER_MAX_OPEN_UNPAID = 20
 IDEMPOTENCY_RETENTION_DAYS = 7
 
-# Orders of SKUs whose stock is not claimed `merged` are committed by their own requests: so many of each strategy at
-# once in a worker; the others wait for their turn, so long at most. Every answer still comes within ten seconds.
-ORDER_APART_CONCURRENCY = 16
+# Orders of SKUs whose stock is not claimed `merged` are committed by their own requests: so many of each of the four
+# strategies at once in a worker, so that all of them leave a quarter of each pool to the batches; the others wait for
+# their turn, so long at most. Every answer still comes within ten seconds.
+ORDER_APART_CONCURRENCY = max(1, POOL_SIZE * 3 // 16)
 ORDER_APART_WAIT_S = 2.0
 # `optimistic` and its like: after so many lost races the row is locked instead.
 STOCK_CLAIM_ATTEMPTS = 4

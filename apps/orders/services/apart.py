@@ -21,8 +21,8 @@ _turns: Final = {strategy: threading.BoundedSemaphore(settings.ORDER_APART_CONCU
 def commit_apart(strategy: Strategy, commit: Callable[[], Outcome], *, waited_s: float) -> Outcome:
     """Commit an order here and now and return its outcome; `waited_s` is what its request has waited so far.
 
-    So many of one strategy are under way in a process at once, so that those which wait long for each other leave the
-    databases' connections to all others. Raises Overloaded, with nothing taken, where no turn comes free in time.
+    `ORDER_APART_CONCURRENCY` of one strategy are under way in a process at once, so that those which wait for each
+    other leave connections to all others. Raises Overloaded, with nothing taken, where no turn comes free in time.
     """
     end_request()
     if not _turns[strategy].acquire(timeout=max(0.0, settings.ORDER_APART_WAIT_S - waited_s)):
