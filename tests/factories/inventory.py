@@ -14,8 +14,6 @@ from infra.sharding.ids import IdParts, compose, wall_clock_ms
 from infra.sharding.slots import SLOT_COUNT
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
-CLAIMANT = 7
-"""The user of claims that no order follows."""
 _sequence = count()
 
 
@@ -34,7 +32,7 @@ def new_order_id(*, shard: int | None = None, slot: int | None = None) -> int:
     return compose(IdParts(at_ms=wall_clock_ms() + number, slot=slot, worker=randbits(9), sequence=number % 4))
 
 
-def make_claim(lines: Sequence[tuple[str, int]], *, order_id: int | None = None, user_id: int = CLAIMANT) -> Claim:
+def make_claim(lines: Sequence[tuple[str, int]], *, order_id: int | None = None, user_id: int = 7) -> Claim:
     """Return a claim of a new order (or the order given) for lines of SKU and units."""
     return Claim(
         order_id=order_id if order_id is not None else new_order_id(),
