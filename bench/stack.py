@@ -101,9 +101,15 @@ def sold_order_ids(sale_id: str) -> dict[str, set[str]]:
 
 def process_ids() -> dict[str, int]:
     """Return the process id of each running program of the stack."""
-    status = subprocess.run(
-        ["make", "-s", "status"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    ).stdout
+    # Not by `make status`: the caller's shell may name another instance than the one whose environment this is.
+    command = [
+        sys.executable,
+        str(ROOT / "deploy" / "local" / "stack.py"),
+        "--instance",
+        settings.VAR_DIR.name,
+        "status",
+    ]
+    status = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False).stdout
     return {name: int(pid) for name, pid in re.findall(r"^(\S+) RUNNING pid (\d+)", status, re.MULTILINE)}
 
 
