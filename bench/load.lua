@@ -112,7 +112,7 @@ function delay()
 end
 
 function request()
-  sent = sent + 1
+  if started_s then sent = sent + 1 end  -- wrk looks at one request before it begins
   return build[script]()
 end
 
