@@ -20,6 +20,7 @@ from infra.observability.metrics import REQUEST_SECONDS, REQUESTS
 from infra.observability.scope import begin_scope, end_scope
 from infra.ratelimit.limits import route_name
 from infra.ratelimit.services import IN_FLIGHT_REQUESTS, check
+from infra.ratelimit.waiting import check_wait
 
 HotEndpoint = Callable[[LaneRequest], LaneResponse]
 """What is written for the lane: answers, or raises what is told as a problem."""
@@ -90,6 +91,7 @@ class _Served:
         """Do what the middleware of limits does; a shopper's own limit is asked for by the endpoint that knows them."""
         IN_FLIGHT_REQUESTS.enter()
         try:
+            check_wait(peer=request.peer, started=text_header(request, b"x-request-start"))
             check(route=self._limit, address=request_address(request))
             return self._endpoint(request)
         finally:

@@ -37,7 +37,6 @@ def binary(value: bytes) -> str:
     return f"x'{value.hex()}'"
 
 
-@lru_cache(maxsize=4096)
 def moment(at: datetime) -> str:
     """Return an aware time as a literal for a DATETIME column, in UTC to the microsecond."""
-    return f"'{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')}'"
+    return f"'{at.astimezone(UTC).isoformat(' ').removesuffix('+00:00')}'"

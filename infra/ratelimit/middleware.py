@@ -11,12 +11,16 @@ from infra.api.problems import problem_response
 from infra.errors import Overloaded, RateLimited
 from infra.ratelimit.limits import route_name
 from infra.ratelimit.services import IN_FLIGHT_REQUESTS, check_address, check_route
+from infra.ratelimit.waiting import check_wait
 
 _HEALTH: Final = "/healthz/"
 
 
 class RateLimitMiddleware:
-    """Caps what is in flight, and asks for the limits of the address and of the route. Health checks always pass."""
+    """Caps what is in flight, refuses what waited too long, asks for the limits of the address and of the route.
+
+    Health checks always pass.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -30,9 +34,10 @@ class RateLimitMiddleware:
         except Overloaded as error:
             return problem_response(error)
         try:
+            check_wait(peer=request.META.get("REMOTE_ADDR", ""), started=request.META.get("HTTP_X_REQUEST_START"))
             check_address(client_address(request.META))
             return self.get_response(request)
-        except RateLimited as error:
+        except (Overloaded, RateLimited) as error:
             return problem_response(error)
         finally:
             IN_FLIGHT_REQUESTS.leave()

@@ -48,11 +48,12 @@ def test_the_application_is_told_the_real_peer_whatever_the_headers_say(
     shared_front: Nginx, shared_application: Application
 ) -> None:
     lies = {"X_Forwarded_For": "8.8.8.8", "Forwarded": "for=8.8.8.8", "X_Real_IP": "8.8.8.8"}
-    lies |= {"X_Forwarded_Host": "evil.example", "X_Forwarded_Proto": "https"}
+    lies |= {"X_Forwarded_Host": "evil.example", "X_Forwarded_Proto": "https", "X_Request_Start": "t=1"}
     shared_front.ask("GET", "/anything", source="127.0.0.7", **lies)
     [seen] = shared_application.seen
     assert seen.headers["x-forwarded-for"] == "127.0.0.7"
     assert seen.headers["x-forwarded-proto"] == "http"
+    assert 0 <= time.time() - float(seen.headers["x-request-start"].removeprefix("t=")) < 5
     assert not {"forwarded", "x-real-ip", "x-forwarded-host"} & seen.headers.keys()
     assert seen.peer == configuration.PROXY_ADDRESS
 

@@ -66,6 +66,29 @@ def passed(ask: Callable[[int], Any], count: int) -> tuple[int, int]:
     return count - counted[429], int(time.monotonic() - began) + 1
 
 
+# -- time ----------------------------------------------------------------------------------------------------
+
+
+def sent_on(ago_s: float, *, by: str = "127.0.0.2") -> dict[str, str]:
+    """Return what a request brings that a proxy sent on so long ago."""
+    return {"HTTP_X_REQUEST_START": f"t={time.time() - ago_s:.3f}", "REMOTE_ADDR": by}
+
+
+@pytest.mark.parametrize("path", [ME, "/api/v1/products"])
+def test_what_has_waited_too_long_behind_a_proxy_is_refused_with_nothing_taken(client: Client, path: str) -> None:
+    limit_s = settings.REQUEST_WAIT_LIMIT_S
+    headers = bearer()
+
+    assert_refused(client.get(path, headers=headers, **sent_on(limit_s + 1)), status=503, code="overloaded")
+    assert client.get(path, headers=headers, **sent_on(limit_s - 1)).status_code == 200
+
+
+def test_only_a_listed_proxy_is_believed_when_it_sent_a_request_on(client: Client) -> None:
+    old = sent_on(3600, by="203.0.113.9")
+    assert client.get("/api/v1/products", **old).status_code == 200
+    assert client.get("/api/v1/products", **sent_on(0) | {"HTTP_X_REQUEST_START": "yesterday"}).status_code == 200
+
+
 # -- users ---------------------------------------------------------------------------------------------------
 
 
