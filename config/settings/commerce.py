@@ -5,13 +5,11 @@ from config.settings.databases import POOL_SIZE
 
 CURRENCY = "GBP"
 CATALOG_AVAILABILITY = "apps.inventory.selectors.available"
-# How old what a shopper sees may be: time in a worker's cache, in nginx's (up to 3 s, since it counts whole seconds and
-# asks again behind the shopper's back in the last), in the client's own. For what can be bought they add up to no more
-# than the contract's 5 s.
-CATALOG_AVAILABLE_TTL_S = 0.5
+# How old what a shopper sees may be: time in a worker's cache, in nginx's (up to 2 s: it counts whole seconds), in the
+# client's own. For what can be bought they add up to no more than the contract's 5 s.
+CATALOG_AVAILABLE_TTL_S = 1.0
 CATALOG_CONTENT_TTL_S = 5.0
 CATALOG_MAX_AGE_S = 1
-CATALOG_STALE_S = 1
 # A price may be this old when an order is priced by it.
 CATALOG_PRICE_TTL_S = 5.0
 

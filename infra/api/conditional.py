@@ -5,17 +5,12 @@ from django.utils.http import parse_etags
 from infra.http.messages import LaneRequest, LaneResponse
 
 
-def conditional_answer(
-    request: LaneRequest, *, body: bytes, etag: str, max_age_s: int, stale_s: int = 0
-) -> LaneResponse:
-    """Answer 304 when the client has this very content, else send it.
-
-    A cache may give it out for `max_age_s` seconds, and for `stale_s` more while it asks again (RFC 5861).
-    """
-    cache_control = b"public, max-age=%d" % max_age_s
-    if stale_s:
-        cache_control += b", stale-while-revalidate=%d" % stale_s
-    headers = [(b"ETag", etag.encode("ascii")), (b"Cache-Control", cache_control)]
+def conditional_answer(request: LaneRequest, *, body: bytes, etag: str, max_age_s: int) -> LaneResponse:
+    """Answer 304 when the client has this very content, else send it."""
+    headers = [
+        (b"ETag", etag.encode("ascii")),
+        (b"Cache-Control", b"public, max-age=%d" % max_age_s),
+    ]
     known = request.headers.get(b"if-none-match")
     if known is not None and _matches(known.decode("latin-1"), etag):
         return LaneResponse(304, headers, b"")

@@ -44,10 +44,4 @@ def product(request: LaneRequest) -> LaneResponse:
 
 
 def _answer(request: LaneRequest, cached: CachedBody) -> LaneResponse:
-    return conditional_answer(
-        request,
-        body=cached.body,
-        etag=cached.etag,
-        max_age_s=settings.CATALOG_MAX_AGE_S,
-        stale_s=settings.CATALOG_STALE_S,
-    )
+    return conditional_answer(request, body=cached.body, etag=cached.etag, max_age_s=settings.CATALOG_MAX_AGE_S)

@@ -51,7 +51,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        time.sleep(self.server.pause_s)
         if behaviour == "hung":
             time.sleep(self.server.hang_s)
         body = json.dumps({"n": len(self.server.seen)}).encode()
@@ -60,9 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = 304, b""
         self.send_response(status)
         self.send_header("X-Request-Id", "made-by-the-application")
-        self.send_header(
-            "Cache-Control", "no-store" if status == 404 else "public, max-age=1, stale-while-revalidate=1"
-        )
+        self.send_header("Cache-Control", "public, max-age=1")
         if self.server.etag:
             self.send_header("ETag", self.server.etag)
         self.send_header("Content-Type", "application/json")
@@ -88,7 +85,6 @@ class Application(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.seen: list[Seen] = []
         self.hang_s = 3.0
-        self.pause_s = 0.0
         self.etag = '"first"'
         self._thread = threading.Thread(target=lambda: self.serve_forever(poll_interval=0.02), daemon=True)
         self._thread.start()
