@@ -151,7 +151,7 @@ AVAILABLE: Final[L1Cache[str, int]] = L1Cache(
     max_idle_loads=30,
 )
 PRICES: Final[L1Cache[str, SkuPrice]] = L1Cache(
-    load_prices, ttl_s=lambda: settings.CATALOG_PRICE_TTL_S, size=50_000, batch_size=1000, max_idle_loads=3
+    load_prices, ttl_s=lambda: settings.CATALOG_PRICE_TTL_S, size=50_000, batch_size=1000, max_idle_loads=3, ahead_s=1.0
 )
 CATEGORIES: Final[L1Cache[str, CachedBody]] = L1Cache(
     load_categories, ttl_s=lambda: settings.CATALOG_CONTENT_TTL_S, size=1

@@ -18,10 +18,6 @@ _WAIT_S: Final = 10.0
 """No request waits longer than this for another one's load; the databases' own time limits are shorter."""
 
 
-_AHEAD: Final = 0.25
-"""The part of its time for which a value may be loaded again before that time is over."""
-
-
 @dataclass(slots=True)
 class _Entry(Generic[V]):
     """A loaded value, or None for a key that the source does not have; `idle_loads` counts loads since it was read."""
@@ -55,9 +51,9 @@ class L1Cache(Generic[K, V]):
       every `retry_s`. A key never loaded raises the source's error.
     * Concurrent readers of a key cause one load. At most `load_limit` loads run at once; keys missed meanwhile are
       gathered into the next one, so that a flood of misses takes few connections.
-    * A load takes along up to `batch_size` other keys whose time is over, or in its last quarter, and which were read
-      since they were loaded, or within `max_idle_loads` loads before. So a wide set of warm keys costs few round trips,
-      and few readers wait for one; a batch of 0 where loading several keys costs as much as each alone.
+    * A load takes along up to `batch_size` other keys whose time is over, or will be within `ahead_s` seconds, and that
+      were read since they were loaded, or within `max_idle_loads` loads before. So a wide set of warm keys costs few
+      round trips, and few readers wait for one; a batch of 0 where loading several keys costs as much as each alone.
     * At most `size` keys are kept, the least recently read go first.
 
     Safe for threads and greenlets. Costs no work in the background.
@@ -74,6 +70,7 @@ class L1Cache(Generic[K, V]):
         retry_s: float = 1.0,
         batch_size: int = 200,
         max_idle_loads: int = 0,
+        ahead_s: float = 0.0,
         load_limit: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,6 +81,7 @@ class L1Cache(Generic[K, V]):
         self._retry_s = retry_s
         self._batch_size = batch_size
         self._max_idle_loads = max_idle_loads
+        self._ahead_s = ahead_s
         self._load_limit = load_limit
         self._clock = clock
         self._lock = threading.Lock()
@@ -201,7 +199,7 @@ class L1Cache(Generic[K, V]):
     def _load(self, load: _Load[K, V]) -> None:
         began_at = self._clock()
         with self._lock:
-            along = self._expiring_keys(began_at + self._ttl_s() * _AHEAD)
+            along = self._expiring_keys(began_at + self._ahead_s)
             self._loads |= dict.fromkeys(along, load)
             load.keys += along
         try:

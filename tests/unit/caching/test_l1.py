@@ -123,6 +123,20 @@ def test_a_load_takes_along_other_keys_that_were_read_and_are_over_their_time(so
     assert len(source.loads) == 2
 
 
+def test_a_load_takes_along_what_will_soon_be_over_its_time(source: Source, clock: Clock) -> None:
+    cache = L1Cache(source.load_many, ttl_s=5.0, size=100, max_idle_loads=1, ahead_s=1.0, clock=clock)
+    cache.get("a")
+    clock.now += 0.9
+    cache.get("b")
+    clock.now += 0.2
+    cache.get("c")
+    clock.now += 3.95  # a is over its time, b will be within the second, c not yet
+
+    cache.get("a")
+
+    assert source.loads[3:] == [["a", "b"]]
+
+
 def test_a_key_that_nobody_reads_is_taken_along_for_so_many_loads_only(source: Source, clock: Clock) -> None:
     cache = L1Cache(source.load_many, ttl_s=1.0, size=10, max_idle_loads=2, clock=clock)
     cache.get_many(["a", "b"])
