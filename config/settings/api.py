@@ -17,8 +17,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_CALLBACK_BYTES
 CURSOR_MAX_AGE_S = 24 * 3600
 # Peers whose X-Forwarded-For is believed. The local nginx comes from an address of its own, so that nobody else on
 # this machine passes for a proxy by asking gunicorn directly.
-# What a proxy has sent on longer ago than this is refused when its turn comes. nginx waits for an answer for 9 s.
-REQUEST_WAIT_LIMIT_S = 5.0
+# What a proxy has sent on longer ago than this is refused when its turn comes. nginx waits for an answer for 9 s. The
+# proxy's clock is compared with this machine's: raise it where they cannot be kept together.
+REQUEST_WAIT_LIMIT_S = env.number("FLOODGATE_REQUEST_WAIT_LIMIT_S", default=5.0)
 TRUSTED_PROXIES = env.text_list("FLOODGATE_TRUSTED_PROXIES", local="127.0.0.2")
 
 # Who has no limit per address. All clients of a local stack come from loopback (api.md, limits).
