@@ -4,10 +4,13 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 
 from apps.inventory import services as inventory
 from apps.inventory.selectors import holds_of
+from apps.orders.models import OrderKind
+from apps.orders.selectors import states_of
 from apps.orders.services import placement
 from apps.orders.services.reaper import HoldReaper, reap_stale_holds
 from infra.errors import OutcomeUnknown
@@ -68,6 +71,20 @@ def test_the_hold_of_a_real_order_is_confirmed_and_never_released():
         reap_stale_holds(now=past_the_deadline())
 
     assert (state(order), counters(sku)) == (["confirmed"], (5, 2))
+
+
+def test_what_stands_under_the_ids_of_a_shard_is_read_in_one_statement(django_assert_num_queries):
+    orders = [placed_order(make_buyer(shard=0), items=[(make_sku(5), 1)]) for _ in range(3)]
+    void = held_draft(shard=0)
+    reap_stale_holds(now=past_the_deadline())
+    ids = [order.id for order in orders] + [void.order.id, orders[0].id + 1]
+
+    with django_assert_num_queries(1, connection=connections["shard_0"]):
+        states = states_of(ids)
+
+    assert states == {order.id: (OrderKind.REAL, "pending_payment") for order in orders} | {
+        void.order.id: (OrderKind.VOID, "void")
+    }
 
 
 def test_a_writer_that_comes_after_the_tombstone_is_refused():
