@@ -205,6 +205,42 @@ def line_total(*, unit_price: Decimal, quantity: int, currency: str) -> Decimal:
     return round_money(unit_price * quantity, currency)
 
 
+def split_amount(amount: Decimal, weights: Sequence[Decimal], *, currency: str) -> list[Decimal]:
+    """Split an amount in proportion to weights, to the currency's smallest unit, by largest remainder (Hare quota).
+
+    The shares sum to the amount exactly; of equal remainders the earlier one gets the unit. Where the amount is at most
+    the sum of the weights, no share is above its weight. Raises ValueError for a negative amount or weight, and for
+    weights of nothing that should share something.
+    """
+    if amount < 0 or any(weight < 0 for weight in weights):
+        raise ValueError("amount and weights are not negative")
+    unit = _unit_of(currency)
+    units = int(amount / unit)
+    if units * unit != amount:
+        raise ValueError(f"{amount} is finer than the units of {currency}")
+    scaled = [int(weight / unit) for weight in weights]
+    whole = sum(scaled)
+    if units and not whole:
+        raise ValueError("there is nothing to split over")
+    shares = [units * weight // whole if whole else 0 for weight in scaled]
+    by_remainder = sorted(range(len(scaled)), key=lambda n: (-(units * scaled[n] % whole) if whole else 0, n))
+    for n in by_remainder[: units - sum(shares)]:
+        shares[n] += 1
+    return [round_money(share * unit, currency) for share in shares]
+
+
+def refund_amount(*, paid: Decimal, quantity: int, already: int, returning: int, currency: str) -> Decimal:
+    """Return what `returning` units of a line are worth, of which `already` units were given back before.
+
+    `paid` is what the line cost its buyer: its total less its shares of discount and points. Whatever the parts in
+    which a line comes back, their amounts sum to `paid` when all has. Raises ValueError for more than was bought.
+    """
+    if not 0 < returning <= quantity - already:
+        raise ValueError(f"{returning} of {quantity}, {already} of which came back before")
+    before = round_money(paid * already / quantity, currency)
+    return round_money(paid * (already + returning) / quantity, currency) - before
+
+
 def totals_of(
     line_totals: Sequence[Decimal],
     *,

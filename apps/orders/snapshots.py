@@ -106,5 +106,7 @@ def _line_view(line: OrderLine, currency: str) -> OrderLineView:
         quantity=line.quantity,
         unit_price=round_money(line.unit_price, currency),
         line_total=round_money(line.line_total, currency),
+        discount=round_money(line.discount, currency),
+        points_value=round_money(line.points_value, currency),
         refunded_quantity=line.refunded_quantity,
     )

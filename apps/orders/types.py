@@ -57,7 +57,7 @@ class TicketView:
 
 
 class OrderLineView(Struct, frozen=True):
-    """One line of an order, priced when it was placed."""
+    """One line of an order, priced when it was placed; `discount` and `points_value` are its shares of the order's."""
 
     line: int
     sku: str
@@ -65,6 +65,8 @@ class OrderLineView(Struct, frozen=True):
     quantity: int
     unit_price: Decimal
     line_total: Decimal
+    discount: Decimal
+    points_value: Decimal
     refunded_quantity: int
 
 

@@ -80,6 +80,8 @@ class OrderLineSerializer(serializers.Serializer[Any]):
     quantity = serializers.IntegerField(min_value=1)
     unit_price = serializers.CharField()
     line_total = serializers.CharField()
+    discount = serializers.CharField()
+    points_value = serializers.CharField()
     refunded_quantity = serializers.IntegerField(min_value=0)
 
 

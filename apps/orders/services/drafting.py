@@ -104,6 +104,8 @@ def _line(number: int, line: MergedLine, price: SkuPrice, currency: str) -> Orde
         quantity=line.quantity,
         unit_price=round_money(price.unit_price, currency),
         line_total=line_total(unit_price=price.unit_price, quantity=line.quantity, currency=currency),
+        discount=no_money(currency),
+        points_value=no_money(currency),
         refunded_quantity=0,
     )
 

@@ -22,7 +22,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
 
-from apps.orders.domain import line_total, round_money, totals_of
+from apps.orders.domain import line_total, no_money, round_money, totals_of
 from apps.orders.services.drafting import OrderDraft, new_order, with_addresses
 from apps.orders.services.flash_transfers import Drawn, draw
 from apps.orders.services.lanes import CommitLanes
@@ -374,6 +374,8 @@ def _line(item: SaleItem, quantity: int) -> OrderLineView:
         quantity=quantity,
         unit_price=round_money(item.price, item.currency),
         line_total=line_total(unit_price=item.price, quantity=quantity, currency=item.currency),
+        discount=no_money(item.currency),
+        points_value=no_money(item.currency),
         refunded_quantity=0,
     )
 

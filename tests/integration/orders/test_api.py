@@ -75,6 +75,8 @@ def test_an_order_is_placed_shown_listed_and_told(shop):
             "quantity": 6,
             "unit_price": "2.55",
             "line_total": "15.30",
+            "discount": "0.00",
+            "points_value": "0.00",
             "refunded_quantity": 0,
         }
     ]

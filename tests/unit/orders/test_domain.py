@@ -20,7 +20,9 @@ from apps.orders.domain import (
     currency_decimals,
     line_total,
     merge_lines,
+    refund_amount,
     round_money,
+    split_amount,
     status_of,
     stock_target,
     totals_of,
@@ -157,3 +159,59 @@ def test_lines_sum_to_the_total_in_the_decimals_of_the_currency(lines, currency)
 def test_a_total_below_zero_is_refused():
     with pytest.raises(ValueError, match="below zero"):
         totals_of([Decimal("1.00")], currency="GBP", discount=Decimal("1.01"))
+
+
+MONEY = {"GBP": 2, "JPY": 0, "KWD": 3}
+
+
+@st.composite
+def amounts_to_split(draw):
+    currency = draw(st.sampled_from(sorted(MONEY)))
+    units = draw(st.lists(st.integers(0, 10**7), min_size=1, max_size=50))
+    amount = draw(st.integers(0, sum(units)))
+    places = -MONEY[currency]
+    return Decimal(amount).scaleb(places), [Decimal(weight).scaleb(places) for weight in units], currency
+
+
+@given(amounts_to_split())
+def test_shares_sum_to_the_amount_and_are_within_a_unit_of_their_proportion(case):
+    amount, weights, currency = case
+    shares = split_amount(amount, weights, currency=currency)
+
+    assert sum(shares) == amount
+    assert all(0 <= share <= weight for share, weight in zip(shares, weights, strict=True))
+    unit, whole = Decimal(1).scaleb(-MONEY[currency]), sum(weights)
+    assert all(
+        abs(share - amount * weight / whole) < unit for share, weight in zip(shares, weights, strict=True) if whole
+    )
+
+
+def test_of_equal_remainders_the_earlier_gets_the_unit():
+    thirds = split_amount(Decimal("1.00"), [Decimal("5.00")] * 3, currency="GBP")
+
+    assert thirds == [Decimal("0.34"), Decimal("0.33"), Decimal("0.33")]
+
+
+@pytest.mark.parametrize(
+    ("amount", "weights"), [("-0.01", ["1.00"]), ("1.00", ["-1.00", "2.00"]), ("1.00", ["0.00"]), ("0.001", ["1.00"])]
+)
+def test_what_cannot_be_split_is_refused(amount, weights):
+    with pytest.raises(ValueError, match=r"negative|nothing|finer"):
+        split_amount(Decimal(amount), [Decimal(weight) for weight in weights], currency="GBP")
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 50), min_size=1, max_size=12), st.sampled_from(sorted(MONEY)))
+def test_a_line_given_back_in_parts_gives_back_what_it_cost(paid_units, parts, currency):
+    paid, quantity, already, given_back = Decimal(paid_units).scaleb(-MONEY[currency]), sum(parts), 0, Decimal(0)
+    for part in parts:
+        amount = refund_amount(paid=paid, quantity=quantity, already=already, returning=part, currency=currency)
+        assert 0 <= amount <= paid
+        already, given_back = already + part, given_back + amount
+
+    assert given_back == paid
+
+
+@pytest.mark.parametrize("returning", [0, -1, 3])
+def test_more_than_is_left_is_not_given_back(returning):
+    with pytest.raises(ValueError, match="of 5, 3 of which"):
+        refund_amount(paid=Decimal(10), quantity=5, already=3, returning=returning, currency="GBP")
