@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--at", choices=["internal", "public"], help="gunicorn's port or nginx's (default: its own)")
     parser.add_argument("--seed", type=int, help="of what happens at random (default: another each time; printed)")
     parser.add_argument("--buyers", type=int, default=20_000, help="of the flood, for a quarter as many units")
+    parser.add_argument("--orders", type=int, default=3_000_000, help="past ones that stand beside the staff's pages")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where results are written")
     arguments = parser.parse_args()
 
@@ -43,6 +44,7 @@ def main() -> int:
         at=arguments.at or scenario.at,
         seed=secrets.randbits(32) if arguments.seed is None else arguments.seed,
         buyers=arguments.buyers,
+        orders=arguments.orders,
     )
     with tempfile.TemporaryDirectory(prefix="floodgate-bench-") as folder:
         result = scenario.run(options, Workspace(Path(folder)))

@@ -24,6 +24,7 @@ class Options:
     at: str
     seed: int
     buyers: int
+    orders: int
 
     @property
     def url(self) -> str:

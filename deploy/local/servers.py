@@ -151,9 +151,13 @@ def _exchange(port: int, request: bytes, size: int) -> bytes:
 def _configure_database(instance: Instance, server: Server) -> None:
     sizes = sizes_of(instance)
     data_folder = instance.data_folder / server.program
+    # Its own, not the machine's: a server that starts deletes whatever temporary tables it finds there.
+    temporary_folder = instance.data_folder / f"{server.program}.tmp"
+    temporary_folder.mkdir(mode=0o700, exist_ok=True)
     init_file = instance.conf_folder / f"{server.program}.init.sql"
     options: dict[str, str] = {
         "datadir": str(data_folder),
+        "tmpdir": str(temporary_folder),
         "socket": str(instance.socket_folder / f"{server.program}.sock"),
         "pid-file": str(instance.run_folder / f"{server.program}.server-pid"),
         "port": str(instance.ports[server.port_name]),
@@ -177,7 +181,7 @@ def _configure_database(instance: Instance, server: Server) -> None:
     _write(configuration, "[mysqld]\n" + "\n".join(lines) + "\n")
     _write(init_file, _init_sql(instance, server))
     if not data_folder.exists():
-        _initialise_database(instance, server, data_folder)
+        _initialise_database(instance, server, data_folder, temporary_folder)
 
 
 def _init_sql(instance: Instance, server: Server) -> str:
@@ -200,7 +204,7 @@ def _init_sql(instance: Instance, server: Server) -> str:
     return "".join(f"{statement};\n" for statement in statements)
 
 
-def _initialise_database(instance: Instance, server: Server, data_folder: Path) -> None:
+def _initialise_database(instance: Instance, server: Server, data_folder: Path, temporary_folder: Path) -> None:
     """Make the data folder under another name first, so that a kill in between leaves nothing half made."""
     part = data_folder.with_name(f"{data_folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -212,6 +216,7 @@ def _initialise_database(instance: Instance, server: Server, data_folder: Path) 
         command = [_program("mariadb-install-db"), "--no-defaults", f"--datadir={part}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=socket", f"--auth-root-socket-user={getpass.getuser()}"]
         command += ["--skip-name-resolve", "--user=root"] if os.geteuid() == 0 else ["--skip-name-resolve"]
+    command += [f"--tmpdir={temporary_folder}"]
     log = instance.log_folder / "setup.log"
     with log.open("ab") as output:
         output.write(f"\n== first set-up of {server.program}\n".encode())

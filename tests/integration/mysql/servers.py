@@ -37,18 +37,18 @@ class ThrowAwayServer:
 
     def install(self) -> None:
         """Make the data folder."""
-        self.folder.mkdir(parents=True)
+        self._temporary.mkdir(parents=True)
         if IS_ORACLE:
             command = [*mysql_root.mysqld_command(), "--no-defaults", "--initialize-insecure", *self._options()]
         else:
             command = ["mariadb-install-db", "--no-defaults", "--skip-test-db", "--skip-name-resolve"]
-            command += [f"--datadir={self._data}", "--user=root"]
+            command += [f"--datadir={self._data}", f"--tmpdir={self._temporary}", "--user=root"]
         with (self.folder / "install.log").open("wb") as log:
             subprocess.run(command, check=True, stdout=log, stderr=log)
 
     def copy_of(self, other: "ThrowAwayServer") -> None:
         """Take the data folder of another server that does not run."""
-        self.folder.mkdir(parents=True)
+        self._temporary.mkdir(parents=True)
         shutil.copytree(other._data, self._data)
         (self._data / "auto.cnf").unlink(missing_ok=True)
 
@@ -132,8 +132,12 @@ class ThrowAwayServer:
     def _data(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def _temporary(self) -> Path:
+        return self.folder / "tmp"
+
     def _options(self) -> list[str]:
-        options = [f"--datadir={self._data}", "--innodb-buffer-pool-size=32M"]
+        options = [f"--datadir={self._data}", f"--tmpdir={self._temporary}", "--innodb-buffer-pool-size=32M"]
         if os.geteuid() == 0:
             options.append("--user=root")
         if IS_ORACLE:

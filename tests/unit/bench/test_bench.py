@@ -155,7 +155,7 @@ def test_an_ablation_shows_what_is_left_without_each_part(monkeypatch):
             result("place", next(ratios), failures=["too slow"] if part.name == "linger" else [])
         ),
     )
-    run = AblationScenario().run(Options(256, 15, "internal", 1, 0), None)
+    run = AblationScenario().run(Options(256, 15, "internal", 1, 0, 0), None)
 
     assert (run.scenario, run.ratio, run.failures) == ("ablation", 0.5, ["linger: too slow"])
     [table] = run.tables
