@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class PromotionsConfig(AppConfig):
-    """Flash sales (alias `promotions`), their allotments, purchases and claims (shards)."""
+    """Flash sales and coupon templates (alias `promotions`), what is sold and held of them (shards)."""
 
     name = "apps.promotions"
     label = "promotions"

@@ -1,7 +1,7 @@
-"""Pure rules of flash sales: phases, transitions, how units are shared out. No I/O, no Django."""
+"""Pure rules of flash sales and coupons: phases, transitions, how units are shared out. No I/O, no Django."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -143,3 +143,38 @@ def served_in_order(wanted: Sequence[int], *, left: int) -> list[bool]:
         if units <= left:
             left -= units
     return served
+
+
+class CouponKind(StrEnum):
+    """What a coupon takes off: an amount, a share of the price, or the fee for shipping."""
+
+    AMOUNT = "amount"
+    PERCENT = "percent"
+    FREE_SHIPPING = "free_shipping"
+
+
+class CouponState(StrEnum):
+    """What a coupon is to its owner."""
+
+    HELD = "held"
+    REDEEMED = "redeemed"
+    EXPIRED = "expired"
+
+
+MAX_SCOPE: Final = 500
+MAX_PER_USER: Final = 100
+MAX_TOTAL: Final = 1_000_000_000
+MAX_VALID_DAYS: Final = 3650
+
+
+def coupon_expiry(*, ends_at: datetime, valid_days: int | None, claimed_at: datetime) -> datetime:
+    """Return until when a coupon that is claimed now can be used: its template's end, or so many days if sooner."""
+    if valid_days is None:
+        return ends_at
+    return min(ends_at, claimed_at + timedelta(days=valid_days))
+
+
+def first_free(taken: Iterable[int], *, limit: int) -> int | None:
+    """Return the lowest number from 1 to the limit that is not taken, or None."""
+    known = set(taken)
+    return next((number for number in range(1, limit + 1) if number not in known), None)

@@ -1,4 +1,6 @@
-"""Refusals of flash sales."""
+"""Refusals of flash sales and coupons."""
+
+from collections.abc import Mapping
 
 from infra.errors import Code, DomainError, InvalidState, NotFound, PermissionDenied
 
@@ -84,3 +86,34 @@ class PurchasesChanged(Exception):
 
 class TransferMismatch(Exception):
     """The books do not cover what a transfer or a claim says. Only a change of rows by hand leads here."""
+
+
+class CouponNotFound(NotFound):
+    """There is no such coupon to be claimed."""
+
+    title = "Coupon not found"
+
+
+class CouponNotClaimable(InvalidState):
+    """The coupon cannot be claimed yet, or any more."""
+
+    title = "Coupon not claimable"
+
+
+class CouponExhausted(DomainError):
+    """All coupons of the template have been claimed."""
+
+    code = Code.COUPON_EXHAUSTED
+    title = "Coupon exhausted"
+
+
+class TemplateRefused(Exception):
+    """A coupon template cannot be made or changed as the staff asked; `problems` says by field why."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{field}: {problem}" for field, problem in problems.items()))
+        self.problems = dict(problems)
+
+
+class CouponsChanged(Exception):
+    """Some coupons are no longer held as they were read; the caller rolls back and reads again."""

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from django.db import connections
 
 from apps.promotions import statements
-from apps.promotions.models import ClaimState
+from apps.promotions.errors import CouponNotFound
+from apps.promotions.models import ClaimState, CouponTemplate
 from apps.promotions.types import Allotment, ItemKey, SaleClaim
 
 
@@ -30,3 +31,11 @@ def lock_claims(alias: str, order_ids: Collection[int], *, state: ClaimState) ->
             parameters,
         )
         return [claim for row in cursor.fetchall() if (claim := SaleClaim(*row)).state == state]
+
+
+def lock_template(template_id: int) -> CouponTemplate:
+    """Return a coupon template's row, locked until the transaction ends; raises CouponNotFound."""
+    row = CouponTemplate.objects.using("promotions").select_for_update().filter(id=template_id).first()
+    if row is None:
+        raise CouponNotFound("There is no such coupon.")
+    return row

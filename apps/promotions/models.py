@@ -1,11 +1,11 @@
-"""Flash sales and their items in `promotions`; what is sold of them on each shard; transfers of units in between."""
+"""Flash sales and coupon templates in `promotions`; what is sold and held of them on each shard; transfers."""
 
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
 
-from apps.promotions.domain import SaleMode, SaleState
+from apps.promotions.domain import CouponKind, SaleMode, SaleState
 from infra.sharding.fields import AsciiField, DigestField
 from infra.sharding.models import ShardedModel
 from infra.sharding.placement import SHARDS
@@ -145,6 +145,146 @@ class BuyerBlock(models.Model):
     def __str__(self) -> str:
         whom = self.network or f"user {self.user_id}"
         return f"{whom} in {'all sales' if self.sale_id is None else f'sale {self.sale_id}'}"
+
+
+class CouponTemplate(models.Model):
+    """What is given out as coupons: terms that never change once they are made, and bounds that the staff may move.
+
+    `claimed_count` counts its claims; the guarded UPDATE that raises it, and behind it the CHECK, keep the total limit.
+    A template that is not listed is given out by the staff only; one that is not active is neither claimed nor used.
+    Long after its end its claims are cleared, and `purged_at` tells.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    id = models.BigIntegerField(primary_key=True)
+    name = models.CharField(max_length=120)
+    kind = AsciiField(max_length=16, choices=[(kind.value, kind.value) for kind in CouponKind])
+    currency = AsciiField(max_length=3)
+    amount = models.DecimalField(max_digits=14, decimal_places=2, default=0)
+    percent = models.DecimalField(max_digits=5, decimal_places=2, default=0)
+    max_discount = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
+    threshold = models.DecimalField(max_digits=14, decimal_places=2, default=0)
+    categories = models.JSONField(default=list, blank=True)
+    products = models.JSONField(default=list, blank=True)
+    skus = models.JSONField(default=list, blank=True)
+    stackable = models.BooleanField(default=False)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    valid_days = models.SmallIntegerField(null=True, blank=True)
+    total_limit = models.IntegerField(null=True, blank=True)
+    per_user_limit = models.SmallIntegerField(default=1)
+    is_listed = models.BooleanField(default=True)
+    is_active = models.BooleanField(default=True)
+    claimed_count = models.IntegerField(default=0)
+    updated_by = models.CharField(max_length=150, editable=False, default="")
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    purged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "promotions_coupon_template"
+        verbose_name = "coupon template"
+        indexes = [
+            models.Index(fields=["is_active", "is_listed", "ends_at"], name="promotions_coupon_listed"),
+            models.Index(fields=["purged_at", "ends_at"], name="promotions_coupon_over"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(claimed_count__lte=F("total_limit")), name="coupon_within_total"),
+            models.CheckConstraint(
+                condition=Q(claimed_count__gte=0, per_user_limit__gt=0), name="coupon_counts_not_negative"
+            ),
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="coupon_times"),
+            models.CheckConstraint(
+                condition=Q(kind=CouponKind.AMOUNT.value, amount__gt=0)
+                | Q(kind=CouponKind.PERCENT.value, percent__gt=0, percent__lte=100)
+                | Q(kind=CouponKind.FREE_SHIPPING.value),
+                name="coupon_takes_something_off",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id})"
+
+
+class CouponClaimState(models.IntegerChoices):
+    """Whether the coupon of a claim is known to be on its user's shard."""
+
+    PENDING = 1, "pending"
+    DONE = 2, "done"
+
+
+class CouponClaim(models.Model):
+    """One coupon of a template that a user has, or is getting; its id is the coupon's.
+
+    The user's `n`-th of the template: the unique key, with `n` up to the limit, lets nobody have more. A pending claim
+    ends when its coupon is written, before `deadline_at`; after that it is settled by what is on the shard. While it is
+    pending it carries the request's digest, so that a repeat finds it.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("promotions",)
+
+    id = models.BigIntegerField(primary_key=True)
+    template_id = models.BigIntegerField()
+    user_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    state = models.SmallIntegerField(choices=CouponClaimState.choices)
+    request_digest = DigestField(32, null=True)
+    granted_by = models.CharField(max_length=150, default="")
+    reason = models.CharField(max_length=200, default="")
+    created_at = models.DateTimeField()
+    deadline_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_coupon_claim"
+        indexes = [models.Index(fields=["state", "deadline_at"], name="promotions_claim_pending")]
+        constraints = [
+            models.UniqueConstraint(fields=["template_id", "user_id", "n"], name="promotions_claim_once"),
+            models.UniqueConstraint(fields=["user_id", "request_digest"], name="promotions_claim_request"),
+        ]
+
+    def __str__(self) -> str:
+        return f"claim of coupon {self.id}"
+
+
+class HeldCouponState(models.IntegerChoices):
+    """What has become of a coupon. VOID keeps the id of a claim that was given back from ever becoming one."""
+
+    HELD = 1, "held"
+    REDEEMED = 2, "redeemed"
+    VOID = 3, "void"
+
+
+class HeldCouponRow(ShardedModel):
+    """A coupon of a user. Redeemed, it says for which order, and how much it took off there."""
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("slot", "user_id", "id")
+    user_id = models.BigIntegerField()
+    id = models.BigIntegerField()
+    template_id = models.BigIntegerField()
+    state = models.SmallIntegerField(choices=HeldCouponState.choices)
+    order_id = models.BigIntegerField(null=True)
+    discount = models.DecimalField(max_digits=16, decimal_places=4, default=0)
+    claimed_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "promotions_coupon"
+        indexes = [models.Index(fields=["expires_at"], name="promotions_coupon_expiry")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state=HeldCouponState.REDEEMED, order_id__isnull=False)
+                | (~Q(state=HeldCouponState.REDEEMED) & Q(order_id__isnull=True)),
+                name="coupon_redeemed_for_one_order",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"coupon {self.id} of user {self.user_id}"
 
 
 class AllotmentRow(models.Model):

@@ -1,4 +1,4 @@
-"""Reads of flash sales. What buyers ask comes from the worker's own cache; each says how old it may be."""
+"""Reads of flash sales and coupons. What buyers ask comes from the worker's own cache; each says how old it may be."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -7,16 +7,21 @@ from typing import Final
 from django.conf import settings
 from django.db import OperationalError
 from django.db.models import Count, F, Q, Sum
+from django.utils import timezone
 
-from apps.promotions import statements
-from apps.promotions.domain import LIVE_STATES, SaleMode, SaleState
-from apps.promotions.errors import SaleNotFound
+from apps.promotions import coupon_statements, statements
+from apps.promotions.coupon_statements import CouponKey
+from apps.promotions.domain import LIVE_STATES, CouponKind, CouponState, SaleMode, SaleState
+from apps.promotions.errors import CouponNotFound, SaleNotFound
 from apps.promotions.models import (
     BuyerBlock,
     Claim,
     ClaimState,
+    CouponTemplate,
     FlashSale,
     FlashSaleItem,
+    HeldCouponRow,
+    HeldCouponState,
     SaleAnswer,
     TransferReceipt,
     TransferRow,
@@ -28,15 +33,18 @@ from apps.promotions.types import (
     Allotment,
     Answers,
     Block,
+    CouponTerms,
+    HeldCoupon,
     ItemKey,
     Moved,
     Sale,
     SaleClaim,
     SaleItem,
+    Template,
     Transfer,
 )
 from infra.caching.l1 import L1Cache
-from infra.sharding.places import shard_aliases
+from infra.sharding.places import place_of_user, shard_aliases
 
 _ALIAS: Final = "promotions"
 _LISTED: Final = "listed"
@@ -252,10 +260,115 @@ def _load_left(items: Collection[ItemKey]) -> dict[ItemKey, int]:
     return left
 
 
+def get_template(template_id: int) -> Template:
+    """Return a coupon template as it is now; raises CouponNotFound."""
+    template = _load_templates([template_id]).get(template_id)
+    if template is None:
+        raise CouponNotFound("There is no such coupon.")
+    return template
+
+
+def templates_of(template_ids: Collection[int]) -> dict[int, Template]:
+    """Return templates, at most `COUPON_TEMPLATE_TTL_S` old; up to an hour older while `promotions` is away."""
+    return _TEMPLATES.get_many(template_ids)
+
+
+def claimable_templates(*, now: datetime) -> list[Template]:
+    """Return what shoppers can claim now, newest first, as old as `templates_of`'s."""
+    return [template for template in _TEMPLATE_LISTS.get(_LISTED) or () if template.is_claimable(now)]
+
+
+def coupons_by_key(alias: str, keys: Collection[CouponKey]) -> dict[CouponKey, HeldCoupon]:
+    """Return those of the coupons, each named by (user, coupon), that their users have; without locks."""
+    return coupon_statements.read_coupons(alias, keys)
+
+
+def usable_coupons(user_id: int, *, now: datetime, limit: int) -> list[HeldCoupon]:
+    """Return coupons that a user could use now by their own state, those that end first at the front."""
+    return coupon_statements.usable_coupons(place_of_user(user_id).alias, user_id, now=now, limit=limit)
+
+
+def coupons_of(user_id: int, *, before_id: int | None, limit: int) -> list[HeldCoupon]:
+    """Return a page of a user's coupons in whatever state, newest first."""
+    rows = HeldCouponRow.objects.for_user(user_id).filter(user_id=user_id).exclude(state=HeldCouponState.VOID)
+    if before_id is not None:
+        rows = rows.filter(id__lt=before_id)
+    return [
+        HeldCoupon(
+            id=row.id,
+            user_id=row.user_id,
+            template_id=row.template_id,
+            state=row.state,
+            order_id=row.order_id,
+            discount=row.discount,
+            claimed_at=row.claimed_at,
+            expires_at=row.expires_at,
+        )
+        for row in rows.order_by("-id")[:limit]
+    ]
+
+
+def coupon_state(coupon: HeldCoupon, *, now: datetime) -> CouponState:
+    """Return what a coupon is to its owner now."""
+    if coupon.state == HeldCouponState.REDEEMED:
+        return CouponState.REDEEMED
+    return CouponState.HELD if now < coupon.expires_at else CouponState.EXPIRED
+
+
+def forget_cached_templates() -> None:
+    """Empty this process's caches of coupon templates, after a change that its own readers should see at once."""
+    _TEMPLATES.clear()
+    _TEMPLATE_LISTS.clear()
+
+
+def _load_templates(template_ids: Collection[int]) -> dict[int, Template]:
+    rows = CouponTemplate.objects.using(_ALIAS).filter(id__in=list(template_ids))
+    return {row.id: _template(row) for row in rows}
+
+
+def _load_template_lists(keys: Collection[str]) -> dict[str, Sequence[Template]]:
+    rows = CouponTemplate.objects.using(_ALIAS).filter(is_active=True, is_listed=True, ends_at__gt=timezone.now())
+    found = [_template(row) for row in rows.order_by("-id")[: settings.COUPON_TEMPLATES_LISTED]]
+    return dict.fromkeys(keys, tuple(found))
+
+
+def _template(row: CouponTemplate) -> Template:
+    return Template(
+        id=row.id,
+        name=row.name,
+        terms=CouponTerms(
+            kind=CouponKind(row.kind),
+            currency=row.currency,
+            amount=row.amount,
+            percent=row.percent,
+            max_discount=row.max_discount,
+            threshold=row.threshold,
+            categories=frozenset(row.categories),
+            products=frozenset(row.products),
+            skus=frozenset(row.skus),
+            stackable=row.stackable,
+        ),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        valid_days=row.valid_days,
+        total_limit=row.total_limit,
+        per_user_limit=row.per_user_limit,
+        is_listed=row.is_listed,
+        is_active=row.is_active,
+        claimed_count=row.claimed_count,
+    )
+
+
 _SALES: Final[L1Cache[int, Sale]] = L1Cache(
     _load_sales, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=2_000, max_idle_loads=30
 )
 _LISTS: Final[L1Cache[str, Sequence[Sale]]] = L1Cache(_load_lists, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=1)
 _LEFT: Final[L1Cache[ItemKey, int]] = L1Cache(
     _load_left, ttl_s=lambda: settings.FLASH_SALE_TTL_S, size=10_000, max_idle_loads=30
+)
+_TEMPLATES: Final[L1Cache[int, Template]] = L1Cache(
+    _load_templates, ttl_s=lambda: settings.COUPON_TEMPLATE_TTL_S, size=5_000, max_idle_loads=30, ahead_s=0.5
+)
+_TEMPLATE_LISTS: Final[L1Cache[str, Sequence[Template]]] = L1Cache(
+    _load_template_lists, ttl_s=lambda: settings.COUPON_TEMPLATE_TTL_S, size=1
 )

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from apps.promotions.domain import Phase, SaleMode, SaleState, phase_of
+from msgspec import Struct
+
+from apps.promotions.domain import CouponKind, Phase, SaleMode, SaleState, phase_of
 
 STOCK: Final = "stock"
 """The name of normal stock as debtor or creditor of a transfer; the others are aliases of shards."""
@@ -248,3 +250,105 @@ class QueuePlace:
     body_digest: bytes
     position: int
     is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CouponTerms:
+    """What a coupon takes off and of what; fixed once its template is made. Money is in `currency`.
+
+    `amount` or `percent` (of 100) counts by the kind, `max_discount` caps a percentage. The goods that it is for must
+    come to `threshold` at least. No categories (slugs), products (ids) and SKUs at all: it is for all goods.
+    """
+
+    kind: CouponKind
+    currency: str
+    amount: Decimal = Decimal(0)
+    percent: Decimal = Decimal(0)
+    max_discount: Decimal | None = None
+    threshold: Decimal = Decimal(0)
+    categories: frozenset[str] = frozenset()
+    products: frozenset[int] = frozenset()
+    skus: frozenset[str] = frozenset()
+    stackable: bool = False
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it is for all goods."""
+        return not (self.categories or self.products or self.skus)
+
+    def covers(self, *, sku: str, product_id: int, category: str) -> bool:
+        """Tell whether it is for these goods."""
+        return self.is_for_all or sku in self.skus or product_id in self.products or category in self.categories
+
+
+@dataclass(frozen=True, slots=True)
+class NewTemplate:
+    """A coupon template that is to be made."""
+
+    name: str
+    terms: CouponTerms
+    starts_at: datetime
+    ends_at: datetime
+    valid_days: int | None = None
+    total_limit: int | None = None
+    per_user_limit: int = 1
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A coupon template as this process knows it; claimed and used between `starts_at` and `ends_at`.
+
+    `valid_days`: a coupon ends so long after its claim, if that is sooner. `total_limit` None: no limit.
+    """
+
+    id: int
+    name: str
+    terms: CouponTerms
+    starts_at: datetime
+    ends_at: datetime
+    valid_days: int | None
+    total_limit: int | None
+    per_user_limit: int
+    is_listed: bool
+    is_active: bool
+    claimed_count: int
+
+    @property
+    def left(self) -> int | None:
+        """How many can still be claimed; None without a limit."""
+        return None if self.total_limit is None else max(self.total_limit - self.claimed_count, 0)
+
+    def is_claimable(self, now: datetime) -> bool:
+        """Tell whether a shopper who has none can claim one now, by what this process knows."""
+        return self.is_active and self.is_listed and self.starts_at <= now < self.ends_at and self.left != 0
+
+
+class HeldCoupon(Struct, frozen=True):
+    """A coupon of a user as its row says; `state` is a `HeldCouponState`."""
+
+    id: int
+    user_id: int
+    template_id: int
+    state: int
+    order_id: int | None
+    discount: Decimal
+    claimed_at: datetime
+    expires_at: datetime
+
+
+class Redemption(Struct, frozen=True):
+    """That an order takes a coupon, which takes `discount` off its goods."""
+
+    coupon_id: int
+    user_id: int
+    order_id: int
+    discount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedCoupon:
+    """What a claim ends in; `replayed` when an earlier request with the same key has made it."""
+
+    coupon_id: int
+    replayed: bool

@@ -83,6 +83,7 @@ CELERY_BEAT_SCHEDULE = {
         _every("payments.drive_refunds", 2.0),
         _every("orders.expire_orders", 5.0),
         _every("orders.reap_holds", 5.0),
+        _every("promotions.settle_claims", 5.0),
         _every("users.reap_orphan_customers", 30.0),
         _every("users.settle_verifications", 30.0),
         _hourly("sharding.create_months", 3),
@@ -93,6 +94,7 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("inventory.purge_reservations", 33),
         _hourly("payments.purge_callbacks", 39),
         _hourly("inventory.purge_movements", 45),
+        _hourly("promotions.purge_coupons", 48),
         _hourly("promotions.purge_tickets", 51),
         _hourly("orders.purge_sales", 57),
     )

@@ -90,3 +90,13 @@ FLASH_TICKET_RETENTION_DAYS = 7
 # Claims, purchases, allotments and transfers of a sale are kept so long after it was closed: longer than settled
 # reservations, which a refund of one of its orders restocks.
 FLASH_SALE_RETENTION_DAYS = env.integer("FLOODGATE_FLASH_SALE_RETENTION_DAYS", default=60)
+
+# How old what a process knows of coupon templates may be: whether they are still given out and used. Their terms never
+# change.
+COUPON_TEMPLATE_TTL_S = 2.0
+COUPON_TEMPLATES_LISTED = 500
+# A coupon may be written this long after its claim began, and never later: from then on the claim may be taken back.
+COUPON_WRITE_DEADLINE_S = 20.0
+# Coupons are kept so long after their end, and the claims of a template after its end: an order that had one may be
+# given back, and the audit compares them.
+COUPON_RETENTION_DAYS = 400

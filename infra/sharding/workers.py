@@ -205,6 +205,11 @@ def process_lease() -> ProcessLease:
 
 def new_order_id(user_id: int) -> int:
     """Return a new id for an order of this user. Raises WorkerLeaseUnavailable (503, nothing was taken)."""
+    return new_id_of_user(user_id)
+
+
+def new_id_of_user(user_id: int) -> int:
+    """Return a new id for anything of this user that tells its place. Raises WorkerLeaseUnavailable."""
     return process_lease().next_id(slot_of_user(user_id))
 
 

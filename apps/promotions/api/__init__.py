@@ -1,1 +1,1 @@
-"""Flash sales over HTTP: what there is to see, and the way in."""
+"""Flash sales and coupons over HTTP: what there is to see, and the way in."""

@@ -1,11 +1,20 @@
-"""Writes of promotions: sales, allotments and their transfers, claims."""
+"""Writes of promotions: sales, allotments and their transfers, claims, coupons."""
 
 from apps.promotions.services.allotments import close_allotments, debit_allotment, receive
 from apps.promotions.services.answers import count_answer
 from apps.promotions.services.blocks import block_buyer, check_not_blocked, lift_block
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
+from apps.promotions.services.coupon_claims import claim_coupon, grant_coupon, settle_claims
 from apps.promotions.services.queue import SaleQueue
-from apps.promotions.services.retention import begin_purge, finish_purge, purge_in_stock, purge_on_shard
+from apps.promotions.services.redeeming import redeem_coupons, restore_coupons
+from apps.promotions.services.retention import (
+    begin_purge,
+    finish_purge,
+    purge_claims,
+    purge_coupons,
+    purge_in_stock,
+    purge_on_shard,
+)
 from apps.promotions.services.sales import (
     MAX_ITEMS,
     approve_sale,
@@ -16,6 +25,7 @@ from apps.promotions.services.sales import (
     move_sale,
     shorten_sale,
 )
+from apps.promotions.services.templates import change_template, check_template, create_template
 from apps.promotions.services.tickets import (
     end_each,
     end_tickets,
@@ -36,13 +46,17 @@ __all__ = [
     "begin_settling",
     "block_buyer",
     "change_sale",
+    "change_template",
     "check_approved",
     "check_not_blocked",
     "check_open",
     "check_purchase_token",
+    "check_template",
+    "claim_coupon",
     "close_allotments",
     "count_answer",
     "create_sale",
+    "create_template",
     "debit_allotment",
     "end_each",
     "end_tickets",
@@ -50,11 +64,14 @@ __all__ = [
     "finish_settling",
     "give_back",
     "give_up_at",
+    "grant_coupon",
     "issue_purchase_token",
     "lift_block",
     "mark_closed",
     "mark_done",
     "move_sale",
+    "purge_claims",
+    "purge_coupons",
     "purge_in_stock",
     "purge_on_shard",
     "purge_tickets",
@@ -62,6 +79,9 @@ __all__ = [
     "receive",
     "record_debit",
     "record_receipt",
+    "redeem_coupons",
+    "restore_coupons",
+    "settle_claims",
     "share_out",
     "shorten_sale",
     "take",

@@ -1,4 +1,4 @@
-"""Clearing what the databases keep of sales that were closed long ago, in deletes small enough to disturb nobody."""
+"""Clearing what is kept of sales and coupons that ended long ago, in deletes small enough to disturb nobody."""
 
 import time
 from collections.abc import Iterator
@@ -12,11 +12,15 @@ from apps.promotions.models import (
     AllotmentRow,
     Claim,
     ClaimState,
+    CouponClaim,
+    CouponTemplate,
     FlashSale,
+    HeldCouponRow,
     Purchase,
     TransferReceipt,
     TransferRow,
 )
+from infra.events.retention import delete_older
 
 _ALIAS: Final = "promotions"
 _PAUSE_S: Final = 0.05
@@ -52,15 +56,36 @@ def finish_purge(sale_id: int, *, now: datetime) -> None:
     FlashSale.objects.using(_ALIAS).filter(id=sale_id).update(purged_at=now)
 
 
-def _delete(alias: str, table: str, sale_id: int) -> bool:
+def _delete(alias: str, table: str, key: int, *, column: str = "sale_id") -> bool:
     stop_at = time.monotonic() + settings.PURGE_DEADLINE_S
     while time.monotonic() < stop_at:
         with connections[alias].cursor() as cursor:
             cursor.execute(
-                f"DELETE FROM {table} WHERE sale_id = %s LIMIT %s",  # noqa: S608 - names of our tables
-                [sale_id, settings.PURGE_BATCH_ROWS],
+                f"DELETE FROM {table} WHERE {column} = %s LIMIT %s",  # noqa: S608 - names of our tables
+                [key, settings.PURGE_BATCH_ROWS],
             )
             if cursor.rowcount < settings.PURGE_BATCH_ROWS:
                 return True
         time.sleep(_PAUSE_S)
     return False
+
+
+def purge_coupons(alias: str, *, now: datetime) -> int:
+    """Delete a shard's coupons, used or not, that ended longer ago than they are kept; returns how many."""
+    before = now - timedelta(days=settings.COUPON_RETENTION_DAYS)
+    return delete_older(alias, table=HeldCouponRow._meta.db_table, column="expires_at", before=before)
+
+
+def purge_claims(*, now: datetime) -> int:
+    """Delete the claims of coupon templates that ended longer ago than they are kept; returns of how many templates.
+
+    The templates stay, marked first: the audit then leaves their counters alone. Resumable, and throttled.
+    """
+    before = now - timedelta(days=settings.COUPON_RETENTION_DAYS)
+    over = CouponTemplate.objects.using(_ALIAS).filter(ends_at__lt=before)
+    over.filter(purged_at__isnull=True).update(purged_at=now)
+    left = CouponClaim.objects.using(_ALIAS).filter(template_id__in=over.values("id"))
+    template_ids = list(left.values_list("template_id", flat=True).distinct()[:1000])
+    return sum(
+        _delete(_ALIAS, CouponClaim._meta.db_table, template_id, column="template_id") for template_id in template_ids
+    )

@@ -1,0 +1,1 @@
+"""Scripts' way to coupons."""

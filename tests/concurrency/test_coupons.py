@@ -1,0 +1,95 @@
+"""Shoppers who claim one coupon at once: exactly the total is given out, nobody has more than the limit; and the same
+without the guards, to show that these tests would see it."""
+
+from collections.abc import Iterable
+from random import randrange
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from apps.promotions.models import CouponTemplate, HeldCouponState
+from apps.promotions.services import coupon_claims
+from apps.promotions.types import Template
+from infra.sharding.places import shard_aliases
+from tests.concurrency.test_orders import at_once, buyers, told
+from tests.factories.coupons import claim, claim_key, claimed_count, claims_of, make_template
+from tests.factories.orders import make_buyer
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def held(template: Template) -> int:
+    """Return how many coupons of the template all shards hold."""
+    count = 0
+    for alias in shard_aliases():
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT COUNT(*) FROM promotions_coupon WHERE template_id = %s AND state = %s",
+                [template.id, HeldCouponState.HELD],
+            )
+            count += cursor.fetchone()[0]
+    return count
+
+
+def claim_at_once(template: Template, user_ids: list[int]) -> list[Any]:
+    return at_once([lambda user_id=user_id: claim(user_id, template) for user_id in user_ids])
+
+
+def test_of_125_shoppers_25_get_the_25_coupons() -> None:
+    template, people = make_template(total_limit=25), buyers(125)
+
+    outcomes = claim_at_once(template, [buyer.user_id for buyer in people])
+
+    assert told(outcomes) == {"int": 25, "CouponExhausted": 100}
+    assert held(template) == claimed_count(template) == len(claims_of(template)) == 25
+
+
+def test_without_the_guarded_counter_more_are_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count_by_looking(template_id: int, *, now: object) -> bool:
+        row = CouponTemplate.objects.get(id=template_id)
+        if row.claimed_count >= row.total_limit:
+            return False
+        CouponTemplate.objects.filter(id=template_id).update(claimed_count=row.claimed_count + 1)
+        return True
+
+    monkeypatch.setattr(coupon_claims, "count_claim", count_by_looking)
+    template, people = make_template(total_limit=10), buyers(60)
+
+    claim_at_once(template, [buyer.user_id for buyer in people])
+
+    assert held(template) > 10
+
+
+def test_one_shopper_who_claims_twenty_times_at_once_gets_the_limit() -> None:
+    template, buyer = make_template(per_user_limit=2), make_buyer()
+
+    outcomes = claim_at_once(template, [buyer.user_id] * 20)
+
+    assert told(outcomes) == {"int": 2, "LimitReached": 18}
+    assert held(template) == claimed_count(template) == 2
+
+
+def test_without_the_unique_number_one_shopper_gets_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def any_number(taken: Iterable[int], *, limit: int) -> int | None:
+        return randrange(1, 30_000) if len(list(taken)) < limit else None
+
+    monkeypatch.setattr(coupon_claims, "first_free", any_number)
+    template, buyer = make_template(per_user_limit=1), make_buyer()
+
+    claim_at_once(template, [buyer.user_id] * 20)
+
+    assert held(template) > 1
+
+
+def test_many_attempts_with_one_key_make_one_coupon() -> None:
+    template, buyer = make_template(per_user_limit=5), make_buyer()
+    key = claim_key(buyer.user_id, template)
+
+    outcomes = at_once([lambda: claim(buyer.user_id, template, key=key) for _ in range(10)])
+
+    coupons = {outcome for outcome in outcomes if isinstance(outcome, int)}
+    assert len(coupons) == 1
+    assert set(told(outcomes)) <= {"int", "RequestInProgress"}
+    assert held(template) == claimed_count(template) == 1
+    assert claim(buyer.user_id, template, key=key) in coupons
