@@ -78,16 +78,25 @@ def load_prices(skus: Collection[str]) -> dict[str, SkuPrice]:
     codes = ",".join([word(sku) for sku in skus])
     with connections["catalog"].cursor() as cursor:
         cursor.execute(
-            "SELECT s.code, p.id, COALESCE(NULLIF(s.name, ''), p.title), a.amount, a.currency "  # noqa: S608
+            "SELECT s.code, p.id, COALESCE(NULLIF(s.name, ''), p.title), a.amount, a.currency, c.slug "  # noqa: S608
             "FROM catalog_sku s "
             "JOIN catalog_product p ON p.id = s.product_id AND p.is_active "
+            "JOIN catalog_category c ON c.id = p.category_id "
             f"JOIN catalog_price a ON a.sku_id = s.id AND a.currency = {word(settings.CURRENCY)} "
             f"WHERE s.code IN ({codes}) AND s.is_active"
         )
         rows = cursor.fetchall()
     return {
-        code: SkuPrice(sku=code, product_id=product_id, title=title, unit_price=amount, currency=currency, active=True)
-        for code, product_id, title, amount, currency in rows
+        code: SkuPrice(
+            sku=code,
+            product_id=product_id,
+            title=title,
+            unit_price=amount,
+            currency=currency,
+            active=True,
+            category=category,
+        )
+        for code, product_id, title, amount, currency, category in rows
     }
 
 

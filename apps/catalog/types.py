@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class SkuPrice(Struct, frozen=True):
-    """What an order needs to know of a SKU: its title and what one unit costs, tax included."""
+    """What an order needs to know of a SKU: its title, what one unit costs, tax included, and its category (slug)."""
 
     sku: str
     product_id: int
@@ -15,6 +15,7 @@ class SkuPrice(Struct, frozen=True):
     unit_price: Decimal
     currency: str
     active: bool
+    category: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Order(MonthlyModel):
         ]
 
 
-def _line_share() -> models.DecimalField:  # type: ignore[type-arg]
+def _line_share() -> models.DecimalField:
     return models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0, db_default=0)
 
 

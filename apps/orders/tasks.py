@@ -7,6 +7,7 @@ from apps.orders.services.expiry import expire_orders
 from apps.orders.services.flash_queue import drain_queues
 from apps.orders.services.flash_sales import purge_sales, sweep_sales
 from apps.orders.services.flash_transfers import resume_transfers
+from apps.orders.services.free_orders import settle_free_orders
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
 from apps.orders.services.reaper import reap_stale_holds
 from apps.orders.services.stock import sync_due_stock
@@ -64,3 +65,9 @@ def drain_sale_queues() -> None:
 def purge_old_sales() -> None:
     """Clear what is kept of flash sales that were closed long ago."""
     purge_sales(now=timezone.now())
+
+
+@shared_task(name="orders.settle_free")
+def settle_orders_without_a_price() -> None:
+    """Pay, or give back, the orders that cost nothing."""
+    settle_free_orders(now=timezone.now())

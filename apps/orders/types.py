@@ -173,3 +173,47 @@ class StartedPayment:
 
     body: bytes
     replayed: bool
+
+
+class QuoteRequest(Struct, frozen=True):
+    """A checked request to tell what an order would cost; see `OrderRequest`."""
+
+    user_id: int
+    items: tuple[tuple[str, int], ...]
+    coupons: tuple[str, ...] = ()
+    points: int = 0
+    address_id: int | None = None
+
+
+class CouponQuote(Struct, frozen=True):
+    """What a coupon that was named does for an order: `discount` off its goods, or `reason` why it does not apply."""
+
+    coupon_id: str
+    applicable: bool
+    discount: Decimal
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Suggestion(Struct, frozen=True):
+    """The coupons of the shopper that would save most, and what the order would cost with them alone."""
+
+    coupons: tuple[str, ...]
+    discount: Decimal
+    shipping_fee: Decimal
+    total: Decimal
+
+
+class Quote(Struct, frozen=True):
+    """What an order would cost with those of its coupons that apply, amounts with the currency's decimals."""
+
+    currency: str
+    subtotal: Decimal
+    discount: Decimal
+    points_used: int
+    points_value: Decimal
+    shipping_fee: Decimal
+    total: Decimal
+    items: tuple[OrderLineView, ...]
+    coupons: tuple[CouponQuote, ...]
+    suggested: Suggestion

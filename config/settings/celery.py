@@ -77,6 +77,7 @@ CELERY_BEAT_SCHEDULE = {
         # dropped: a queue stood still for minutes.
         _every("orders.drain_queues", 1.0, priority=_SOON),
         _every("orders.sync_stock", 2.0),
+        _every("orders.settle_free", 2.0),
         _every("orders.sweep_sales", 2.0),
         _every("orders.resume_transfers", 2.0),
         _every("payments.poll_attempts", 2.0),

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from apps.orders.errors import CouponNotApplicable
+from apps.orders.types import OrderView
 from apps.promotions.models import CouponTemplate, HeldCouponState
-from apps.promotions.services import coupon_claims
+from apps.promotions.services import coupon_claims, redeeming
 from apps.promotions.types import Template
 from infra.sharding.places import shard_aliases
-from tests.concurrency.test_orders import at_once, buyers, told
-from tests.factories.coupons import claim, claim_key, claimed_count, claims_of, make_template
-from tests.factories.orders import make_buyer
+from tests.concurrency.test_orders import at_once, buyers, place, told
+from tests.factories.coupons import claim, claim_key, claimed_count, claims_of, coupon_row, give_coupon, make_template
+from tests.factories.inventory import counters
+from tests.factories.orders import make_buyer, make_sku, order_request
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -93,3 +96,36 @@ def test_many_attempts_with_one_key_make_one_coupon() -> None:
     assert set(told(outcomes)) <= {"int", "RequestInProgress"}
     assert held(template) == claimed_count(template) == 1
     assert claim(buyer.user_id, template, key=key) in coupons
+
+
+def orders_with_one_coupon(count: int) -> tuple[int, int, list[Any]]:
+    """Have so many orders at once name one coupon; returns its owner, its id, and what became of each."""
+    buyer, sku = make_buyer(), make_sku(100, price="10.00")
+    coupon = give_coupon(buyer.user_id)
+    requests = [order_request(buyer, [(sku, 1)], coupons=(str(coupon),)) for _ in range(count)]
+    outcomes = at_once([lambda request=request: place(request) for request in requests])
+    assert counters(sku) == (100, told(outcomes)["OrderView"])
+    return buyer.user_id, coupon, outcomes
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_of_twenty_orders_at_once_that_name_one_coupon_one_has_it(settings: Any, batch: int) -> None:
+    settings.ORDER_COMMIT_BATCH = batch
+
+    user_id, coupon, outcomes = orders_with_one_coupon(20)
+
+    assert told(outcomes) == {"OrderView": 1, "CouponNotApplicable": 19}
+    [order] = [outcome for outcome in outcomes if isinstance(outcome, OrderView)]
+    assert coupon_row(user_id, coupon).order_id == order.id
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, CouponNotApplicable)]
+    assert {error.field for refusal in refusals for error in refusal.errors} == {"/coupons/0"}
+
+
+def test_without_the_compare_and_set_several_orders_have_the_coupon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        redeeming.coupon_statements, "redeem_coupons", lambda alias, redemptions, *, now: len(redemptions)
+    )
+
+    _, _, outcomes = orders_with_one_coupon(10)
+
+    assert told(outcomes)["OrderView"] > 1

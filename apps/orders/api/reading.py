@@ -1,7 +1,7 @@
 """Reads the body of POST /orders: the usual one in a few microseconds, any other by the serializer.
 
 `PlaceOrderSerializer` is what decides, and what tells a client all that is wrong. The quick way takes only bodies that
-it can take no other way: plain ones with lines, an address and perhaps an expected total.
+it can take no other way: plain ones with lines, an address and perhaps coupons, points and an expected total.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,11 @@ from typing import Annotated, Any, Final
 import msgspec
 from django.conf import settings
 
-from apps.orders.api.serializers import SKU_PATTERN, PlaceOrderSerializer
+from apps.orders.api.serializers import MAX_COUPONS, MAX_POINTS, SKU_PATTERN, PlaceOrderSerializer
 from infra.api.fields import MONEY_PATTERN, id_from_text
 from infra.api.parsers import decode_body
+
+_Coupon = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 
 
 class _Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +28,8 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True):
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     items: Annotated[list[_Item], msgspec.Meta(min_length=1, max_length=settings.ORDER_MAX_LINES)]
     address_id: str
+    coupons: Annotated[list[_Coupon], msgspec.Meta(max_length=MAX_COUPONS)] = []
+    points: Annotated[int, msgspec.Meta(ge=0, le=MAX_POINTS)] = 0
     expected_total: Annotated[str, msgspec.Meta(pattern=MONEY_PATTERN)] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -49,6 +53,7 @@ def read_wanted_order(raw: bytes) -> WantedOrder:
 
 _decode: Final = msgspec.json.Decoder().decode
 _MAX_PLAIN_BYTES: Final = 8 * 1024
+_AT_MOST_ONCE: Final = (b'"expected_total"', b'"coupons"', b'"points"')
 
 
 def _read_plain(raw: bytes) -> WantedOrder | None:
@@ -72,7 +77,7 @@ def _read_plain(raw: bytes) -> WantedOrder | None:
         and raw.count(b'"quantity"') == line_count
         and raw.count(b'"items"') == 1
         and raw.count(b'"address_id"') == 1
-        and raw.count(b'"expected_total"') <= 1
+        and max(map(raw.count, _AT_MOST_ONCE)) <= 1
     )
     if address_id is None or not is_plain:
         return None
@@ -80,6 +85,8 @@ def _read_plain(raw: bytes) -> WantedOrder | None:
         body=body,
         items=tuple([(item.sku, item.quantity) for item in wanted.items]),
         address_id=address_id,
+        coupons=tuple(wanted.coupons),
+        points=wanted.points,
         expected_total=None if wanted.expected_total is msgspec.UNSET else Decimal(wanted.expected_total),
     )
 

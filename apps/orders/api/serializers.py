@@ -10,6 +10,7 @@ from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from apps.orders.domain import FulfillmentStatus, OrderStatus, PaymentStatus
+from apps.orders.pricing import MAX_COUPONS
 from infra.api.pagination import PageQuery
 from infra.api.serializers import (
     IdField,
@@ -23,7 +24,6 @@ from infra.api.serializers import (
 SKU_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
 MAX_NOTE_LENGTH: Final = 500
 MAX_REASON_LENGTH: Final = 255
-MAX_COUPONS: Final = 10
 MAX_POINTS: Final = 10**9
 
 

@@ -8,6 +8,7 @@ from apps.orders.events import CANCELLED, REFUNDING
 from apps.orders.locks import lock_order
 from apps.orders.models import Order
 from apps.orders.selectors import order_items
+from apps.orders.services.free_orders import owe_settling
 from apps.orders.services.stock import owe_stock_change
 from apps.orders.services.transitions import advance
 from apps.orders.snapshots import order_view
@@ -74,7 +75,10 @@ def _cancel(place: Place, order: Order, *, reason: str, actor: str, now: datetim
             detail="cancelled after payment",
             now=now,
         )
-        refund_order(place, order_id=order.id, reason="The order was cancelled.", now=now)
+        if order.total:
+            refund_order(place, order_id=order.id, reason="The order was cancelled.", now=now)
+        else:
+            owe_settling(place, order.id, now=now)
     else:
         raise OrderNotCancellable(f"An order that is {status} cannot be cancelled.")
     owe_stock_change(place, order.id, now=now)

@@ -27,12 +27,14 @@ from apps.orders.domain import (
     totals_of,
 )
 from apps.orders.errors import (
-    CouponNotApplicable,
     CurrencyMismatch,
     InsufficientPoints,
     PriceChanged,
 )
+from apps.orders.pricing import PricedLine
+from apps.orders.services.shipping_fee import shipping_is_free, shipping_rule
 from apps.orders.types import OrderLineView, OrderRequest, OrderView
+from apps.promotions.types import Redemption
 from apps.users.selectors import address_snapshots
 from apps.users.types import AddressSnapshot
 from infra.errors import FieldError, ValidationFailed
@@ -42,8 +44,19 @@ from infra.sharding.ids import time_of
 from infra.sharding.workers import new_order_id
 
 
+class Wishes(Struct, frozen=True):
+    """What an order asks for beyond its goods, to be priced with what its shopper's shard knows.
+
+    `coupons` are held coupons as the client named them, `lines` the order's lines as coupons see them.
+    """
+
+    coupons: tuple[str, ...]
+    lines: tuple[PricedLine, ...]
+    expected_total: Decimal | None
+
+
 class OrderDraft(Struct, frozen=True):
-    """An order that is neither claimed nor written; complete once it has its address."""
+    """An order that is neither claimed nor written; complete once it has its address and its wishes are priced."""
 
     order: OrderView
     key: RequestKey
@@ -52,6 +65,8 @@ class OrderDraft(Struct, frozen=True):
     exempt: bool
     first_index: Mapping[str, int]
     event_headers: str
+    wishes: Wishes | None = None
+    redemptions: tuple[Redemption, ...] = ()
 
     @property
     def claim(self) -> Claim:
@@ -64,36 +79,73 @@ class OrderDraft(Struct, frozen=True):
         )
 
 
+class Basket(Struct, frozen=True):
+    """Goods of one currency that are on sale, merged and priced."""
+
+    currency: str
+    merged: Sequence[MergedLine]
+    prices: Mapping[str, SkuPrice]
+    items: tuple[OrderLineView, ...]
+
+    def lines(self) -> tuple[PricedLine, ...]:
+        """Return the lines as coupons see them."""
+        return tuple(
+            [
+                PricedLine(item.sku, self.prices[item.sku].product_id, self.prices[item.sku].category, item.line_total)
+                for item in self.items
+            ]
+        )
+
+
 def draft_order(request: OrderRequest) -> OrderDraft:
     """Price and check a request; returns the order under a fresh id, still without its address.
 
-    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, CouponNotApplicable, InsufficientPoints,
-    PriceChanged. Nothing is written.
+    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, InsufficientPoints, PriceChanged. Nothing
+    is written. An order that names coupons is priced without them for now (services/discounting.py goes on).
     """
-    merged = merge_lines(request.items)
-    priced = _priced(merged)
-    currency = _common_currency(merged, priced)
+    basket = fill_basket(request.items)
+    check_points(request.points)
+    currency, items = basket.currency, basket.items
+    line_totals = [item.line_total for item in items]
+    if shipping_is_free():
+        totals = totals_of(line_totals, currency=currency)
+    else:
+        fee = shipping_rule(currency).fee_for(sum(line_totals, Decimal(0)))
+        totals = totals_of(line_totals, currency=currency, shipping_fee=fee)
+    wishes = None
     if request.coupons:
-        detail = "This coupon is not yours or cannot be used for this order."
-        raise CouponNotApplicable(
-            detail,
-            errors=[FieldError(f"/coupons/{index}", "not_applicable", detail) for index in range(len(request.coupons))],
-        )
-    if request.points > 0:
-        detail = "You do not have as many points."
-        raise InsufficientPoints(detail, errors=[FieldError("/points", "insufficient_points", detail)])
-    items = tuple([_line(number, line, priced[line.sku], currency) for number, line in enumerate(merged, start=1)])
-    totals = totals_of([item.line_total for item in items], currency=currency)
-    _check_expected_total(request.expected_total, totals)
+        wishes = Wishes(coupons=request.coupons, lines=basket.lines(), expected_total=request.expected_total)
+    else:
+        check_expected_total(request.expected_total, totals)
     return OrderDraft(
         order=new_order(request, items=items, totals=totals, currency=currency),
         key=request.key,
         address_id=request.address_id,
         sealed_address="",
         exempt=request.exempt,
-        first_index={line.sku: line.first_index for line in merged},
+        first_index={line.sku: line.first_index for line in basket.merged},
         event_headers=request_headers(),
+        wishes=wishes,
     )
+
+
+def fill_basket(wanted: Sequence[tuple[str, int]]) -> Basket:
+    """Merge and price (SKU, quantity) as a client wrote them.
+
+    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch.
+    """
+    merged = merge_lines(wanted)
+    priced = _priced(merged)
+    currency = _common_currency(merged, priced)
+    items = tuple([_line(number, line, priced[line.sku], currency) for number, line in enumerate(merged, start=1)])
+    return Basket(currency, merged, priced, items)
+
+
+def check_points(points: int) -> None:
+    """Raise InsufficientPoints for points that are to pay for something."""
+    if points > 0:
+        detail = "You do not have as many points."
+        raise InsufficientPoints(detail, errors=[FieldError("/points", "insufficient_points", detail)])
 
 
 def _line(number: int, line: MergedLine, price: SkuPrice, currency: str) -> OrderLineView:
@@ -118,9 +170,19 @@ def with_addresses(alias: str, drafts: Sequence[OrderDraft]) -> list[OrderDraft 
 
 def _with_address(draft: OrderDraft, address: AddressSnapshot | None) -> OrderDraft | ValidationFailed:
     if address is None:
-        detail = "There is no such address."
-        return ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
+        return _no_such_address()
     return replace(draft, order=replace(draft.order, address=address.members), sealed_address=address.sealed)
+
+
+def check_address(alias: str, user_id: int, address_id: int) -> None:
+    """Raise ValidationFailed unless the user has this address."""
+    if not address_snapshots(alias, {(user_id, address_id)}):
+        raise _no_such_address()
+
+
+def _no_such_address() -> ValidationFailed:
+    detail = "There is no such address."
+    return ValidationFailed(detail, errors=[FieldError("/address_id", "unknown_address", detail)])
 
 
 def new_order(
@@ -196,7 +258,8 @@ def _common_currency(merged: Sequence[MergedLine], priced: Mapping[str, SkuPrice
     return currency
 
 
-def _check_expected_total(expected_total: Decimal | None, totals: Totals) -> None:
+def check_expected_total(expected_total: Decimal | None, totals: Totals) -> None:
+    """Raise PriceChanged when the client expected another total."""
     if expected_total is not None and expected_total != totals.total:
         detail = f"The total is {totals.total}."
         raise PriceChanged(

@@ -175,6 +175,8 @@ def _write_attempt(place: Place, request: PaymentRequest, *, now: datetime) -> A
     payments.check_choice(provider=request.provider, return_url=request.return_url)
     if order.status != OrderStatus.PENDING_PAYMENT or (order.expires_at is not None and order.expires_at <= now):
         raise OrderNotPayable("Only an order that waits for its payment can be paid.")
+    if not order.total:
+        raise OrderNotPayable("This order costs nothing; it is paid by itself.")
     advance(place, order, changes={}, kind=PAYMENT_STARTED, actor="shopper", detail=request.provider, now=now)
     attempt = payments.create_attempt(
         place,

@@ -1,9 +1,9 @@
 """Placing an order: the steps over two databases, and what undoes each.
 
-    1. the draft                              all that can fail without a claim
+    1. the draft                              all that can fail without a claim (coupons are priced with the batch)
     2. the key, looked up on the shard        a repeat gets the first answer
     3. reserve      (inventory, one commit)   undone by: release, at once or by the reaper
-    4. record       (the user's shard, one commit, before the write deadline)
+    4. record       (the user's shard, one commit, before the write deadline), with its coupons
 
 From 2 on, the drafts that wait for a shard go together, in one batch (infra/groupcommit). Between 3 and 4 there is a
 hold without an order. It ends in one of three ways: step 4 commits; this process knows that step 4 did not commit and
@@ -26,11 +26,14 @@ from apps.inventory.types import Shortage
 from apps.orders.errors import InsufficientStock
 from apps.orders.selectors import get_placed_order
 from apps.orders.services.apart import commit_apart
+from apps.orders.services.discounting import coupons_gone, in_turn, redeem_coupons_of, with_coupons
 from apps.orders.services.drafting import OrderDraft, draft_order, with_addresses
+from apps.orders.services.free_orders import owe_free_orders
 from apps.orders.services.lanes import CommitLanes
 from apps.orders.services.limits import check_open_unpaid_orders, limit_reached, room_for_unpaid_orders
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, OrderView, PlacedOrder
+from apps.promotions.errors import CouponsChanged
 from apps.users.services import lock_customers
 from infra.errors import DomainError, FieldError, LimitReached, OutcomeUnknown, Overloaded
 from infra.idempotency.errors import IdempotencyKeyReused, KeyTaken, RequestInProgress
@@ -121,8 +124,23 @@ def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> l
             room[draft.order.user_id] -= 1
             complete.append(addressed)
     if complete:
-        outcomes |= commit_drafts(alias, complete, now=now)
+        commit = commit_drafts if all(draft.wishes is None for draft in complete) else _commit_discounted
+        outcomes |= commit(alias, complete, now=now)
     return [outcomes[draft.order.id] for draft in drafts]
+
+
+def _commit_discounted(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> dict[int, Outcome]:
+    """Price the coupons of drafts and commit them; of several that name one coupon, one after the other."""
+    outcomes: dict[int, Outcome] = {}
+    while drafts:
+        priced = with_coupons(alias, drafts, now=now)
+        for draft, outcome in zip(drafts, priced, strict=True):
+            if not isinstance(outcome, OrderDraft):
+                outcomes[draft.order.id] = outcome
+        ready, drafts = in_turn([each for each in priced if isinstance(each, OrderDraft)])
+        if ready:
+            outcomes |= commit_drafts(alias, ready, now=now)
+    return outcomes
 
 
 def _wait_for_earlier_attempt(place: Place, key: RequestKey) -> PlacedOrder | None:
@@ -185,6 +203,8 @@ def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[in
         with_deadlock_retry(lambda: _write(alias, held, now=now))
     except OutcomeUnknown as error:
         return dict.fromkeys(order_ids, error)
+    except CouponsChanged:
+        return _record_without_those_coupons(alias, held, now=now)
     except (KeyTaken, IntegrityError, LimitReached, StaleMap, SlotClosed) as error:
         if len(held) > 1:  # one member's doing: find out whose, one by one
             return {
@@ -201,6 +221,19 @@ def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[in
     return {draft.order.id: draft.order for draft in held}
 
 
+def _record_without_those_coupons(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[int, Outcome]:
+    """Write orders of which some name coupons that have gone meanwhile: those with coupons one by one."""
+    if len(held) == 1:
+        _release([held[0].order.id], now=now)
+        return {held[0].order.id: coupons_gone(alias, held[0], now=now)}
+    plain = [draft for draft in held if not draft.redemptions]
+    outcomes = _record(alias, plain, now=now) if plain else {}
+    for draft in held:
+        if draft.redemptions:
+            outcomes |= _record(alias, [draft], now=now)
+    return outcomes
+
+
 def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     """Commit the orders in one transaction, which is not begun after the write deadline.
 
@@ -213,7 +246,9 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
     try:
         with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
             check_limits(alias, held, now=now)
+            redeem_coupons_of(alias, held, now=now)
             insert_orders(alias, held, now=now)
+            owe_free_orders(held, now=now)
             commit_began = True
     except BaseException as error:
         if commit_began:

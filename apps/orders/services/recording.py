@@ -31,7 +31,7 @@ ORDER_COLUMNS: Final = (
     "refunded_total", "address", "city", "country", "coupons", "note", "cancel_reason", "request_digest", "source",
     "source_number", "expires_at", "updated_at",
 )  # fmt: skip
-LINE_COLUMNS: Final = (
+LINE_COLUMNS: Final[tuple[str, ...]] = (
     "slot", "order_id", "line", "sku", "title", "quantity", "unit_price", "line_total", "refunded_quantity",
 )  # fmt: skip
 EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
@@ -47,7 +47,7 @@ def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) ->
     remember_many(alias, [(draft.key, str(draft.order.id)) for draft in drafts], now=now)
     for month, members in _by_month(drafts).items():
         _insert(alias, Order, month, ORDER_COLUMNS, rows=[_order_row(draft) for draft in members])
-        _insert(alias, OrderLine, month, LINE_COLUMNS, rows=[row for draft in members for row in _line_rows(draft)])
+        _insert_lines(alias, month, members)
         _insert(alias, OrderEvent, month, EVENT_COLUMNS, rows=[_event_row(draft) for draft in members])
         note_order_months(alias, _users_to_note(members, month), month)
     append(alias, *(_placed_event(draft) for draft in drafts), now=now)
@@ -136,6 +136,20 @@ def _line_rows(draft: OrderDraft) -> list[str]:
         f"{key},{item.line},{word(item.sku)},{word(item.title)},{item.quantity},{item.unit_price},{item.line_total},0)"
         for item in draft.order.items
     ]
+
+
+def _insert_lines(alias: str, month: Month, drafts: Sequence[OrderDraft]) -> None:
+    """Write the lines of orders in one statement, with their shares where any of the orders has some."""
+    if any(draft.order.discount or draft.order.points_value for draft in drafts):
+        columns = (*LINE_COLUMNS, "discount", "points_value")
+        rows = [
+            f"{row[:-1]},{item.discount},{item.points_value})"
+            for draft in drafts
+            for row, item in zip(_line_rows(draft), draft.order.items, strict=True)
+        ]
+    else:
+        columns, rows = LINE_COLUMNS, [row for draft in drafts for row in _line_rows(draft)]
+    _insert(alias, OrderLine, month, columns, rows=rows)
 
 
 def _event_row(draft: OrderDraft) -> str:

@@ -19,6 +19,7 @@ from apps.orders.domain import (
 from apps.orders.errors import OrderChanged
 from apps.orders.events import order_event_draft
 from apps.orders.models import Order, OrderEvent
+from apps.orders.services.discounting import restore_coupons_of
 from apps.orders.services.recording import EVENT_COLUMNS, column_time, insert_rows
 from infra.outbox.services import append
 from infra.sharding.ids import slot_of
@@ -78,7 +79,7 @@ def advance_all(
 ) -> list[Order]:
     """Make the same change to several orders of one shard, in one transaction: all of them or OrderChanged.
 
-    See `advance`; the open transaction has read the fences of all their slots.
+    See `advance`; the open transaction has read the fences of all their slots. Orders that end give back their coupons.
     """
     unknown = set(changes) - _CHANGEABLE
     if unknown:
@@ -94,6 +95,7 @@ def advance_all(
             (slot_of(order.id), order.id, order.version, kind, column_time(now), actor, detail) for order in members
         ]
         insert_rows(alias, OrderEvent, month, EVENT_COLUMNS, rows)
+    restore_coupons_of(alias, changed, now=now)
     append(
         alias,
         *(

@@ -11,6 +11,7 @@ from apps.orders.api.reading import _read_any, _read_plain, read_wanted_order
 from infra.errors import DomainError
 
 PLAIN = {"items": [{"sku": "85123A", "quantity": 2}], "address_id": "4682058040741419345"}
+RICH = {**PLAIN, "coupons": ["4682058040741419345", "7"], "points": 20, "expected_total": "5.10"}
 
 odd_values = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({}),
@@ -26,8 +27,11 @@ bodies = st.fixed_dictionaries(
     optional={
         "address_id": st.one_of(st.integers(1, 2**64).map(str), odd_values),
         "expected_total": st.one_of(st.sampled_from(["0", "12.3456", "12.34567", "01.2"]), odd_values),
-        "coupons": odd_values,
-        "points": odd_values,
+        "coupons": st.one_of(
+            st.lists(st.one_of(st.sampled_from(["4682058040741419345", "x" * 65, ""]), odd_values), max_size=11),
+            odd_values,
+        ),
+        "points": st.one_of(st.integers(-1, 10**9 + 1), odd_values),
         "note": odd_values,
         "sku": odd_values,
     },
@@ -48,6 +52,7 @@ def outcome(read, raw):
 )
 @example(json.dumps(PLAIN).encode())
 @example(json.dumps({**PLAIN, "expected_total": "5.10"}).encode())
+@example(json.dumps(RICH).encode())
 def test_both_readers_agree(raw):
     assert outcome(read_wanted_order, raw) == outcome(_read_any, raw)
 
@@ -63,6 +68,8 @@ def test_both_readers_agree(raw):
         b'{"items":[{"sku":"a","quantity":1}],"address_id":"1","expected_total":"1","expected_total":"2"}',
         b'{"items":[{"sku":"\xed\xa0\x80","quantity":1}],"address_id":"1"}',
         b'\xef\xbb\xbf{"items":[{"sku":"a","quantity":1}],"address_id":"1"}',
+        b'{"items":[{"sku":"a","quantity":1}],"address_id":"1","coupons":["1"],"coupons":["2"]}',
+        b'{"items":[{"sku":"a","quantity":1}],"address_id":"1","points":1,"points":2}',
         b'{"items":[{"sku":"a","quantity":1}],"address_id":"1"}x',
         b'{"items":[{"sku":"a","quantity":1}],"address_id":"1","points":NaN}',
         b"",
@@ -76,8 +83,9 @@ def test_what_the_contract_refuses_is_refused_however_it_is_read(raw):
         read_wanted_order(raw)
 
 
-def test_the_usual_body_is_read_the_quick_way():
-    wanted = _read_plain(json.dumps(PLAIN).encode())
+@pytest.mark.parametrize("body", [PLAIN, RICH])
+def test_the_usual_body_is_read_the_quick_way(body):
+    wanted = _read_plain(json.dumps(body).encode())
     assert wanted is not None
     assert wanted.items == (("85123A", 2),)
-    assert wanted == _read_any(json.dumps(PLAIN).encode())
+    assert wanted == _read_any(json.dumps(body).encode())
