@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from apps.inventory.places import inventory_aliases
-from apps.orders.audit import customers, flash, orders, outbox, payments, placement, reservations, stock
+from apps.orders.audit import coupons, customers, flash, orders, outbox, payments, placement, reservations, stock
 from apps.orders.audit.findings import Finding
 from infra.outbox.services import outbox_aliases
 from infra.sharding.places import shard_aliases
@@ -49,6 +49,11 @@ CHECKS: Final = (
     Check(flash.transfers_have_their_receipts, _across),
     Check(flash.allotted_is_what_the_shards_have, _across),
     Check(flash.sales_end_in_time, _across),
+    Check(coupons.counters_are_what_is_claimed, lambda: ("promotions",)),
+    Check(coupons.claims_end, lambda: ("promotions",)),
+    Check(coupons.coupons_are_what_is_claimed, _across),
+    Check(coupons.coupons_agree_with_orders, shard_aliases),
+    Check(coupons.line_shares_sum_to_the_order, shard_aliases),
     Check(orders.totals_add_up, shard_aliases),
     Check(orders.lines_sum_to_the_subtotal, shard_aliases),
     Check(orders.versions_have_no_gaps, shard_aliases),
