@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from apps.promotions.domain import CouponKind, SaleMode, SaleState
+from apps.promotions.points.models import PointsBalance, PointsEntry, PointsLot  # noqa: F401 - Django finds them here
 from infra.sharding.fields import AsciiField, DigestField
 from infra.sharding.models import ShardedModel
 from infra.sharding.placement import SHARDS

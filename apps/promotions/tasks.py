@@ -1,8 +1,9 @@
-"""Celery tasks of promotions: half-done claims and retention, run by beat (config/settings/celery.py)."""
+"""Celery tasks of promotions: half-done claims, expiry and retention, run by beat (config/settings/celery.py)."""
 
 from celery import shared_task
 from django.utils import timezone
 
+from apps.promotions.points.services import expire_lots
 from apps.promotions.services import purge_claims, purge_coupons, purge_tickets, settle_claims
 from infra.followups.rounds import shard_round
 
@@ -26,3 +27,10 @@ def purge_old_coupons() -> None:
     now = timezone.now()
     shard_round("purge of coupons", lambda alias: purge_coupons(alias, now=now))
     purge_claims(now=now)
+
+
+@shared_task(name="promotions.expire_points")
+def expire_points() -> None:
+    """Expire the points whose day has come, on every shard."""
+    now = timezone.now()
+    shard_round("expiry of points", lambda alias: expire_lots(alias, now=now))

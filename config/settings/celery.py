@@ -97,6 +97,7 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("inventory.purge_movements", 45),
         _hourly("promotions.purge_coupons", 48),
         _hourly("promotions.purge_tickets", 51),
+        _hourly("promotions.expire_points", 54),
         _hourly("orders.purge_sales", 57),
     )
 }

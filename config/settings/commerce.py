@@ -1,5 +1,7 @@
 """Catalog, stock and orders: bounds and times of the contract (docs, api)."""
 
+from decimal import Decimal
+
 from config import env
 from config.settings.databases import POOL_SIZE
 
@@ -100,3 +102,9 @@ COUPON_WRITE_DEADLINE_S = 20.0
 # Coupons are kept so long after their end, and the claims of a template after its end: an order that had one may be
 # given back, and the audit compares them.
 COUPON_RETENTION_DAYS = 400
+
+# What a point is worth where an order is paid with it; in a currency that is not here points cannot be used, nor are
+# any earned.
+POINTS_VALUE = {"GBP": Decimal("0.01"), "EUR": Decimal("0.01"), "USD": Decimal("0.01"), "CNY": Decimal("0.01")}
+# Points that a refund brings back are good for so many days at least.
+POINTS_RESTORED_DAYS = 30

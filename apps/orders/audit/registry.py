@@ -6,7 +6,18 @@ from datetime import datetime
 from typing import Final
 
 from apps.inventory.places import inventory_aliases
-from apps.orders.audit import coupons, customers, flash, orders, outbox, payments, placement, reservations, stock
+from apps.orders.audit import (
+    coupons,
+    customers,
+    flash,
+    orders,
+    outbox,
+    payments,
+    placement,
+    points,
+    reservations,
+    stock,
+)
 from apps.orders.audit.findings import Finding
 from infra.outbox.services import outbox_aliases
 from infra.sharding.places import shard_aliases
@@ -64,6 +75,11 @@ CHECKS: Final = (
     Check(payments.refunds_within_capture, shard_aliases),
     Check(payments.open_payments_are_followed, shard_aliases),
     Check(payments.refunding_ends, shard_aliases),
+    Check(points.entries_are_allowed, shard_aliases),
+    Check(points.balances_are_what_was_booked, shard_aliases),
+    Check(points.lots_are_what_was_booked, shard_aliases),
+    Check(points.points_agree_with_orders, shard_aliases),
+    Check(points.lots_expire, shard_aliases),
     Check(placement.month_rows_are_where_their_id_says, shard_aliases),
     Check(placement.slots_are_on_their_shard, shard_aliases),
     Check(placement.customers_are_in_their_slot, shard_aliases),

@@ -1,1 +1,1 @@
-"""Scripts' way to coupons."""
+"""Management commands of promotions."""
