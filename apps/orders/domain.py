@@ -241,6 +241,17 @@ def refund_amount(*, paid: Decimal, quantity: int, already: int, returning: int,
     return round_money(paid * (already + returning) / quantity, currency) - before
 
 
+def pay_in_part(totals: Totals, points_value: Decimal, *, currency: str) -> Totals:
+    """Return the sums when points pay so much of the order."""
+    return totals_of(
+        [totals.subtotal],
+        currency=currency,
+        discount=totals.discount,
+        points_value=points_value,
+        shipping_fee=totals.shipping_fee,
+    )
+
+
 def totals_of(
     line_totals: Sequence[Decimal],
     *,

@@ -1,4 +1,4 @@
-"""What an order costs: lines, coupons, points, shipping, and why a coupon does not apply. Pure rules, no I/O.
+"""What an order costs: lines, coupons, shipping, and why a coupon does not apply. Pure rules, no I/O.
 
 The order in which coupons take effect is fixed, whatever order they are named in: percentages, then amounts, then free
 shipping, older coupons first. Each takes its part of what those before it have left of the goods that it is for; what
@@ -74,11 +74,10 @@ class ShippingRule(Struct, frozen=True):
 
 
 class Priced(Struct, frozen=True):
-    """What an order costs, and each line's exact shares; `taken` says what each coupon takes off the goods."""
+    """What an order costs, each line's exact share of the discount, and what each coupon takes off the goods."""
 
     totals: Totals
     discounts: tuple[Decimal, ...]
-    points_values: tuple[Decimal, ...]
     taken: Mapping[int, Decimal]
 
 
@@ -111,30 +110,7 @@ def price_order(
             shipping_fee=Decimal(0) if ships_free else shipping.fee_for(sum(line_totals, Decimal(0))),
         ),
         discounts=tuple([total - rest for total, rest in zip(line_totals, left, strict=True)]),
-        points_values=(nothing,) * len(lines),
         taken=taken,
-    )
-
-
-def with_points(priced: Priced, lines: Sequence[PricedLine], points_value: Decimal, *, currency: str) -> Priced:
-    """Return what is left to pay when points pay so much of the goods, split over the lines by what they cost by now.
-
-    The amount is decided by the caller; more than the goods cost after the coupons is a ValueError.
-    """
-    totals, line_totals = priced.totals, [line.line_total for line in lines]
-    left = [total - discount for total, discount in zip(line_totals, priced.discounts, strict=True)]
-    if points_value > sum(left):
-        raise ValueError(f"points for {points_value} pay more than the goods cost")
-    return replace(
-        priced,
-        totals=totals_of(
-            line_totals,
-            currency=currency,
-            discount=totals.discount,
-            points_value=points_value,
-            shipping_fee=totals.shipping_fee,
-        ),
-        points_values=tuple(split_amount(points_value, left, currency=currency)),
     )
 
 

@@ -11,18 +11,19 @@ from typing import Final
 from django.db import DatabaseError
 from msgspec.structs import replace
 
-from apps.orders.domain import OrderStatus
+from apps.orders.domain import OrderStatus, pay_in_part
 from apps.orders.errors import CouponNotApplicable, PriceChanged
 from apps.orders.models import Order
 from apps.orders.pricing import Offer, WhyNot, price_named
 from apps.orders.services.drafting import OrderDraft, check_expected_total
+from apps.orders.services.points import pay_with_points
 from apps.orders.services.shipping_fee import shipping_rule
 from apps.promotions import services as promotions
 from apps.promotions.domain import CouponState
 from apps.promotions.selectors import coupon_state, coupons_by_key, templates_of
 from apps.promotions.types import HeldCoupon, Redemption, Template
 from infra.api.fields import id_from_text
-from infra.errors import DomainError, FieldError, Overloaded
+from infra.errors import DomainError, FieldError, Overloaded, ValidationFailed
 
 CouponKey = tuple[int, int]
 """User and coupon."""
@@ -45,7 +46,7 @@ _DETAILS: Final[Mapping[WhyNot, str]] = {
 
 
 def with_coupons(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> list[Discounted]:
-    """Return the drafts of one shard priced with the coupons that they name, in the order given; or why not.
+    """Return the drafts of one shard priced with the coupons that they name, and then the points; or why not.
 
     The coupons of all of them are read in one statement, and nothing is read where none is named. A refusal concerns
     its own draft only, and so does a `promotions` that cannot be asked for a template.
@@ -72,21 +73,25 @@ def _with_coupons(
     priced, refused = price_named(wishes.lines, named, currency=currency, shipping=shipping_rule(currency))
     if refused:
         return _refusal({n: (why, named[n]) for n, why in refused.items()})
+    totals, points_used = priced.totals, 0
+    items = tuple([replace(item, discount=share) for item, share in zip(order.items, priced.discounts, strict=True)])
     try:
-        check_expected_total(wishes.expected_total, priced.totals)
-    except PriceChanged as refusal:
+        if wishes.points:
+            items, use = pay_with_points(items, wishes.points, currency=currency)
+            points_used, totals = use.points, pay_in_part(totals, use.value, currency=currency)
+        check_expected_total(wishes.expected_total, totals)
+    except (ValidationFailed, PriceChanged) as refusal:
         return refusal
-    totals = priced.totals
     return replace(
         draft,
         order=replace(
             order,
             discount=totals.discount,
+            points_used=points_used,
+            points_value=totals.points_value,
             shipping_fee=totals.shipping_fee,
             total=totals.total,
-            items=tuple(
-                [replace(item, discount=share) for item, share in zip(order.items, priced.discounts, strict=True)]
-            ),
+            items=items,
             coupons=wishes.coupons,
         ),
         redemptions=tuple(

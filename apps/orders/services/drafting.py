@@ -23,17 +23,16 @@ from apps.orders.domain import (
     line_total,
     merge_lines,
     no_money,
+    pay_in_part,
     round_money,
     totals_of,
 )
-from apps.orders.errors import (
-    CurrencyMismatch,
-    InsufficientPoints,
-    PriceChanged,
-)
+from apps.orders.errors import CurrencyMismatch, PriceChanged
 from apps.orders.pricing import PricedLine
+from apps.orders.services.points import pay_with_points
 from apps.orders.services.shipping_fee import shipping_is_free, shipping_rule
 from apps.orders.types import OrderLineView, OrderRequest, OrderView
+from apps.promotions.points.types import Spending
 from apps.promotions.types import Redemption
 from apps.users.selectors import address_snapshots
 from apps.users.types import AddressSnapshot
@@ -51,12 +50,16 @@ class Wishes(Struct, frozen=True):
     """
 
     coupons: tuple[str, ...]
+    points: int
     lines: tuple[PricedLine, ...]
     expected_total: Decimal | None
 
 
 class OrderDraft(Struct, frozen=True):
-    """An order that is neither claimed nor written; complete once it has its address and its wishes are priced."""
+    """An order that is neither claimed nor written; complete once it has its address and its wishes are priced.
+
+    `points_wanted` are those that the shopper asked to use; the order uses as many as it may be paid with.
+    """
 
     order: OrderView
     key: RequestKey
@@ -67,6 +70,7 @@ class OrderDraft(Struct, frozen=True):
     event_headers: str
     wishes: Wishes | None = None
     redemptions: tuple[Redemption, ...] = ()
+    points_wanted: int = 0
 
     @property
     def claim(self) -> Claim:
@@ -77,6 +81,11 @@ class OrderDraft(Struct, frozen=True):
             request_digest=self.key.digest,
             lines=tuple(sorted((item.sku, item.quantity) for item in self.order.items)),
         )
+
+    @property
+    def spending(self) -> Spending:
+        """What it asks of the points of its shopper."""
+        return Spending(self.order.id, self.order.user_id, self.order.points_used)
 
 
 class Basket(Struct, frozen=True):
@@ -100,12 +109,12 @@ class Basket(Struct, frozen=True):
 def draft_order(request: OrderRequest) -> OrderDraft:
     """Price and check a request; returns the order under a fresh id, still without its address.
 
-    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, InsufficientPoints, PriceChanged. Nothing
-    is written. An order that names coupons is priced without them for now (services/discounting.py goes on).
+    Raises ValidationFailed (unknown SKU, too many of one), CurrencyMismatch, PriceChanged. Nothing is written, and
+    whether the shopper has as many points is not known yet. An order that names coupons is priced without them, and
+    without points, for now (services/discounting.py goes on).
     """
     basket = fill_basket(request.items)
-    check_points(request.points)
-    currency, items = basket.currency, basket.items
+    currency, items, points_used = basket.currency, basket.items, 0
     line_totals = [item.line_total for item in items]
     if shipping_is_free():
         totals = totals_of(line_totals, currency=currency)
@@ -114,11 +123,19 @@ def draft_order(request: OrderRequest) -> OrderDraft:
         totals = totals_of(line_totals, currency=currency, shipping_fee=fee)
     wishes = None
     if request.coupons:
-        wishes = Wishes(coupons=request.coupons, lines=basket.lines(), expected_total=request.expected_total)
+        wishes = Wishes(
+            coupons=request.coupons,
+            points=request.points,
+            lines=basket.lines(),
+            expected_total=request.expected_total,
+        )
     else:
+        if request.points:
+            items, use = pay_with_points(items, request.points, currency=currency)
+            points_used, totals = use.points, pay_in_part(totals, use.value, currency=currency)
         check_expected_total(request.expected_total, totals)
     return OrderDraft(
-        order=new_order(request, items=items, totals=totals, currency=currency),
+        order=new_order(request, items=items, totals=totals, currency=currency, points_used=points_used),
         key=request.key,
         address_id=request.address_id,
         sealed_address="",
@@ -126,6 +143,7 @@ def draft_order(request: OrderRequest) -> OrderDraft:
         first_index={line.sku: line.first_index for line in basket.merged},
         event_headers=request_headers(),
         wishes=wishes,
+        points_wanted=request.points,
     )
 
 
@@ -139,13 +157,6 @@ def fill_basket(wanted: Sequence[tuple[str, int]]) -> Basket:
     currency = _common_currency(merged, priced)
     items = tuple([_line(number, line, priced[line.sku], currency) for number, line in enumerate(merged, start=1)])
     return Basket(currency, merged, priced, items)
-
-
-def check_points(points: int) -> None:
-    """Raise InsufficientPoints for points that are to pay for something."""
-    if points > 0:
-        detail = "You do not have as many points."
-        raise InsufficientPoints(detail, errors=[FieldError("/points", "insufficient_points", detail)])
 
 
 def _line(number: int, line: MergedLine, price: SkuPrice, currency: str) -> OrderLineView:
@@ -191,6 +202,7 @@ def new_order(
     items: tuple[OrderLineView, ...],
     totals: Totals,
     currency: str,
+    points_used: int = 0,
 ) -> OrderView:
     """Return an order under a fresh id, as it is when it is placed, still without its address."""
     order_id = new_order_id(request.key.user_id)
@@ -204,7 +216,7 @@ def new_order(
         currency=currency,
         subtotal=totals.subtotal,
         discount=totals.discount,
-        points_used=0,
+        points_used=points_used,
         points_value=totals.points_value,
         shipping_fee=totals.shipping_fee,
         total=totals.total,

@@ -25,6 +25,7 @@ from apps.orders.events import (
 )
 from apps.orders.models import Order, OrderLine
 from apps.orders.selectors import find_order, get_order_row
+from apps.orders.services.points import settle_points
 from apps.orders.services.stock import owe_stock_change
 from apps.orders.services.transitions import advance
 from apps.orders.types import PaymentRequest, StartedPayment
@@ -228,7 +229,7 @@ def _move_refund(place: Place, order_id: int, n: int, outcome: RefundOutcome, *,
     if not change.changed:
         return change
     changes = _order_after_refund(order, refund) if _gives_back(change) else {}
-    advance(
+    refunded = advance(
         place,
         order,
         changes=changes,
@@ -246,6 +247,7 @@ def _move_refund(place: Place, order_id: int, n: int, outcome: RefundOutcome, *,
     payments.apply_refund_change(place, refund, change, now=now)
     if _gives_back(change):
         _note_refunded_quantities(place, refund)
+        settle_points(place, refunded, refund_n=refund.n, now=now)
     return change
 
 

@@ -23,7 +23,7 @@ from django.db import DatabaseError, IntegrityError, close_old_connections
 from apps.inventory import services as inventory
 from apps.inventory.selectors import find_hold
 from apps.inventory.types import Shortage
-from apps.orders.errors import InsufficientStock
+from apps.orders.errors import InsufficientPoints, InsufficientStock
 from apps.orders.selectors import get_placed_order
 from apps.orders.services.apart import commit_apart
 from apps.orders.services.discounting import coupons_gone, in_turn, redeem_coupons_of, with_coupons
@@ -31,6 +31,7 @@ from apps.orders.services.drafting import OrderDraft, draft_order, with_addresse
 from apps.orders.services.free_orders import owe_free_orders
 from apps.orders.services.lanes import CommitLanes
 from apps.orders.services.limits import check_open_unpaid_orders, limit_reached, room_for_unpaid_orders
+from apps.orders.services.points import insufficient_points, points_at_hand, spend_points
 from apps.orders.services.recording import insert_orders, remember_noted_months
 from apps.orders.types import OrderRequest, OrderView, PlacedOrder
 from apps.promotions.errors import CouponsChanged
@@ -114,12 +115,15 @@ def commit_once(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) -> l
         else:
             new.append(draft)
     room = room_for_unpaid_orders(alias, {draft.order.user_id for draft in new if not draft.exempt}, now=now)
+    points = points_at_hand(alias, {draft.order.user_id for draft in new if draft.points_wanted})
     complete = []
     for draft, addressed in zip(new, with_addresses(alias, new) if new else (), strict=True):
         if not isinstance(addressed, OrderDraft):
             outcomes[draft.order.id] = addressed
         elif not draft.exempt and room[draft.order.user_id] <= 0:
             outcomes[draft.order.id] = limit_reached()  # known before anything is claimed; exact under the lock only
+        elif draft.points_wanted > points[draft.order.user_id]:
+            outcomes[draft.order.id] = insufficient_points()  # likewise; those of one shopper together only there
         else:
             room[draft.order.user_id] -= 1
             complete.append(addressed)
@@ -203,14 +207,21 @@ def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[in
         with_deadlock_retry(lambda: _write(alias, held, now=now))
     except OutcomeUnknown as error:
         return dict.fromkeys(order_ids, error)
-    except CouponsChanged:
-        return _record_without_those_coupons(alias, held, now=now)
-    except (KeyTaken, IntegrityError, LimitReached, StaleMap, SlotClosed) as error:
-        if len(held) > 1:  # one member's doing: find out whose, one by one
-            return {
-                order_id: outcome for draft in held for order_id, outcome in _record(alias, [draft], now=now).items()
-            }
+    except (
+        KeyTaken,
+        IntegrityError,
+        LimitReached,
+        CouponsChanged,
+        InsufficientPoints,
+        StaleMap,
+        SlotClosed,
+    ) as error:
+        if len(held) > 1:  # one member's doing: find out whose
+            parts = _suspects_apart(held, error)
+            return {id_: outcome for part in parts for id_, outcome in _record(alias, part, now=now).items()}
         _release(order_ids, now=now)
+        if isinstance(error, CouponsChanged):
+            return {order_ids[0]: coupons_gone(alias, held[0], now=now)}
         return {order_ids[0]: _too_late() if is_duplicate_key(error) else error}
     except (DomainError, DatabaseError) as error:
         _release(order_ids, now=now)
@@ -221,17 +232,15 @@ def _record(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[in
     return {draft.order.id: draft.order for draft in held}
 
 
-def _record_without_those_coupons(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> dict[int, Outcome]:
-    """Write orders of which some name coupons that have gone meanwhile: those with coupons one by one."""
-    if len(held) == 1:
-        _release([held[0].order.id], now=now)
-        return {held[0].order.id: coupons_gone(alias, held[0], now=now)}
-    plain = [draft for draft in held if not draft.redemptions]
-    outcomes = _record(alias, plain, now=now) if plain else {}
-    for draft in held:
-        if draft.redemptions:
-            outcomes |= _record(alias, [draft], now=now)
-    return outcomes
+def _suspects_apart(held: Sequence[OrderDraft], error: Exception) -> list[Sequence[OrderDraft]]:
+    """Return those of a batch whose doing its failure may be, each alone; the others stay together."""
+    suspects = held
+    if isinstance(error, CouponsChanged):
+        suspects = [draft for draft in held if draft.redemptions]
+    elif isinstance(error, InsufficientPoints):
+        suspects = [draft for draft in held if draft.order.points_used]
+    others = [draft for draft in held if draft not in suspects]
+    return [*([others] if others else []), *([draft] for draft in suspects)]
 
 
 def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
@@ -247,6 +256,7 @@ def _write(alias: str, held: Sequence[OrderDraft], *, now: datetime) -> None:
         with shard_atomic(alias, {slot_of(draft.order.id) for draft in held}):
             check_limits(alias, held, now=now)
             redeem_coupons_of(alias, held, now=now)
+            spend_points(alias, [draft.spending for draft in held if draft.order.points_used], now=now)
             insert_orders(alias, held, now=now)
             owe_free_orders(held, now=now)
             commit_began = True

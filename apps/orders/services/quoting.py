@@ -5,10 +5,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from apps.orders.domain import no_money
+from apps.orders.domain import no_money, pay_in_part
 from apps.orders.pricing import Offer, best_offers, price_named, price_order
 from apps.orders.services.discounting import coupon_id_of, detail_of, named_offers
-from apps.orders.services.drafting import check_address, check_points, fill_basket
+from apps.orders.services.drafting import check_address, fill_basket
+from apps.orders.services.points import insufficient_points, pay_with_points, points_at_hand
 from apps.orders.services.shipping_fee import shipping_rule
 from apps.orders.types import CouponQuote, Quote, QuoteRequest, Suggestion
 from apps.promotions.selectors import coupons_by_key, templates_of, usable_coupons
@@ -25,9 +26,10 @@ def quote_order(request: QuoteRequest, *, now: datetime) -> Quote:
     address), CurrencyMismatch, InsufficientPoints. A coupon that does not apply is told and left out.
     """
     basket = fill_basket(request.items)
-    check_points(request.points)
     user_id, currency, lines = request.user_id, basket.currency, basket.lines()
     alias, shipping = place_of_user(user_id).alias, shipping_rule(basket.currency)
+    if request.points and request.points > points_at_hand(alias, {user_id})[user_id]:
+        raise insufficient_points()
     if request.address_id is not None:
         check_address(alias, user_id, request.address_id)
     usable = usable_coupons(user_id, now=now, limit=_LOOKED_AT)
@@ -42,18 +44,20 @@ def quote_order(request: QuoteRequest, *, now: datetime) -> Quote:
         lines, [offer for offer in offers if isinstance(offer, Offer)], currency=currency, shipping=shipping
     )
     suggested = price_order(lines, best, currency=currency, shipping=shipping).totals
-    totals = priced.totals
+    totals, points_used = priced.totals, 0
+    items = tuple([replace(item, discount=share) for item, share in zip(basket.items, priced.discounts, strict=True)])
+    if request.points:
+        items, use = pay_with_points(items, request.points, currency=currency)
+        points_used, totals = use.points, pay_in_part(totals, use.value, currency=currency)
     return Quote(
         currency=currency,
         subtotal=totals.subtotal,
         discount=totals.discount,
-        points_used=0,
+        points_used=points_used,
         points_value=totals.points_value,
         shipping_fee=totals.shipping_fee,
         total=totals.total,
-        items=tuple(
-            [replace(item, discount=share) for item, share in zip(basket.items, priced.discounts, strict=True)]
-        ),
+        items=items,
         coupons=tuple(
             [
                 CouponQuote(

@@ -34,6 +34,7 @@ ORDER_COLUMNS: Final = (
 LINE_COLUMNS: Final[tuple[str, ...]] = (
     "slot", "order_id", "line", "sku", "title", "quantity", "unit_price", "line_total", "refunded_quantity",
 )  # fmt: skip
+SHARE_COLUMNS: Final = ("discount", "points_value")
 EVENT_COLUMNS: Final = ("slot", "order_id", "version", "kind", "at", "actor", "detail")
 # The last month in which each customer is known to have ordered.
 _noted: "Final[LRU[int, int]]" = LRU(100_000)
@@ -51,6 +52,14 @@ def insert_orders(alias: str, drafts: Sequence[OrderDraft], *, now: datetime) ->
         _insert(alias, OrderEvent, month, EVENT_COLUMNS, rows=[_event_row(draft) for draft in members])
         note_order_months(alias, _users_to_note(members, month), month)
     append(alias, *(_placed_event(draft) for draft in drafts), now=now)
+
+
+def _insert_lines(alias: str, month: Month, drafts: Sequence[OrderDraft]) -> None:
+    """Write the lines; their shares of discount and points are named only where an order has some."""
+    shared = any(draft.order.discount or draft.order.points_value for draft in drafts)
+    columns = LINE_COLUMNS + SHARE_COLUMNS if shared else LINE_COLUMNS
+    rows = [row for draft in drafts for row in _line_rows(draft, shared=shared)]
+    _insert(alias, OrderLine, month, columns, rows=rows)
 
 
 def remember_noted_months(drafts: Sequence[OrderDraft]) -> None:
@@ -129,11 +138,12 @@ def _order_row(draft: OrderDraft) -> str:
     )
 
 
-def _line_rows(draft: OrderDraft) -> list[str]:
+def _line_rows(draft: OrderDraft, *, shared: bool) -> list[str]:
     order_id = draft.order.id
     key = f"({slot_of(order_id)},{order_id}"
     return [
-        f"{key},{item.line},{word(item.sku)},{word(item.title)},{item.quantity},{item.unit_price},{item.line_total},0)"
+        f"{key},{item.line},{word(item.sku)},{word(item.title)},{item.quantity},{item.unit_price},{item.line_total},0"
+        + (f",{item.discount},{item.points_value})" if shared else ")")
         for item in draft.order.items
     ]
 

@@ -20,6 +20,7 @@ from apps.orders.errors import OrderChanged
 from apps.orders.events import order_event_draft
 from apps.orders.models import Order, OrderEvent
 from apps.orders.services.discounting import restore_coupons_of
+from apps.orders.services.points import follow_transitions
 from apps.orders.services.recording import EVENT_COLUMNS, column_time, insert_rows
 from infra.outbox.services import append
 from infra.sharding.ids import slot_of
@@ -96,6 +97,7 @@ def advance_all(
         ]
         insert_rows(alias, OrderEvent, month, EVENT_COLUMNS, rows)
     restore_coupons_of(alias, changed, now=now)
+    follow_transitions(alias, orders, changed, now=now)
     append(
         alias,
         *(

@@ -9,6 +9,7 @@ from apps.promotions.selectors import forget_cached_templates
 from apps.users.services import make_bench_shoppers
 from tests.factories.coupons import coupon_row, give_coupon
 from tests.factories.orders import make_sku
+from tests.factories.points import balance, grant
 from tests.integration.orders.test_api import Shop, problem
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -103,3 +104,31 @@ def test_placing_names_each_coupon_that_does_not_apply(shop):
         [("/coupons/1", "not_applicable"), ("/coupons/2", "not_applicable")],
     )
     assert {error["reason"] for error in refused.json()["errors"]} == {"unknown"}
+
+
+def test_points_pay_a_share_of_what_coupons_leave(shop):
+    one, other = make_sku(5, price="20.00"), make_sku(5, price="10.00")
+    coupon = str(give_coupon(shop.user_id, amount="9.00"))
+    grant(shop.user_id, 5000)
+    body = shop.body((one, 1), (other, 1), coupons=[coupon], points=5000)
+
+    quoted = shop.post("/orders/quote", body).json()
+
+    # 30.00 less 9.00, of which points pay half at most.
+    assert (quoted["discount"], quoted["points_used"], quoted["points_value"]) == ("9.00", 1050, "10.50")
+    assert [(item["discount"], item["points_value"]) for item in quoted["items"]] == [
+        ("6.00", "7.00"),
+        ("3.00", "3.50"),
+    ]
+    assert quoted["total"] == "10.50"
+    assert balance(shop.user_id) == 5000
+
+    placed = shop.order((one, 1), (other, 1), coupons=[coupon], points=5000, expected_total="10.50")
+
+    assert placed.status_code == 201
+    told = placed.json()
+    assert {name: told[name] for name in ("discount", "points_used", "points_value", "total")} == {
+        name: quoted[name] for name in ("discount", "points_used", "points_value", "total")
+    }
+    assert told["items"] == quoted["items"]
+    assert balance(shop.user_id) == 3950

@@ -17,7 +17,6 @@ from apps.orders.pricing import (
     best_offers,
     price_named,
     price_order,
-    with_points,
 )
 from apps.promotions.domain import CouponKind
 from tests.factories.coupons import terms
@@ -130,19 +129,6 @@ def test_a_coupon_for_which_nothing_is_left_is_not_wasted():
 
     assert refused == {1: WhyNot.NO_EFFECT}
     assert set(priced.taken) == {1}
-
-
-def test_points_pay_the_lines_by_what_is_left_of_them():
-    goods = lines("20.00", "10.00")
-    priced = price(goods, offer(amount="10", skus=["B"]), shipping=FLAT)
-
-    paid = with_points(priced, goods, Decimal("6.00"), currency="GBP")
-
-    assert texts(paid.points_values) == ["6.00", "0.00"]
-    assert (paid.totals.discount, paid.totals.points_value) == (Decimal("10.00"), Decimal("6.00"))
-    assert str(paid.totals.total) == "18.95"
-    with pytest.raises(ValueError, match="more than"):
-        with_points(priced, goods, Decimal("20.01"), currency="GBP")
 
 
 def test_the_best_set_saves_most_with_the_fewest_coupons_and_those_that_end_first():
