@@ -61,8 +61,8 @@ def movements_of(user_id: int, *, limit: int, before: Sequence[int | str] | None
     owed = f"IF(debit='{Account.OWED}', points, IF(credit='{Account.OWED}', -points, 0))"
     order = "ORDER BY at DESC, id DESC, kind DESC, n DESC"
     parts = [
-        f"(SELECT id, kind, n, at, SUM({balance}) AS points, SUM({owed}) AS owed "  # noqa: S608 - literals
-        f"FROM {PointsEntry.objects.table_for(month)} "
+        f"(SELECT id, kind, n, at, SUM({balance}) AS points, SUM({owed}) AS owed, "  # noqa: S608 - literals
+        f"MIN(actor) AS actor, MIN(reason) AS reason FROM {PointsEntry.objects.table_for(month)} "
         f"WHERE slot={place.slot} AND user_id={user_id:d} {key}GROUP BY at, id, kind, n {order} LIMIT {limit + 1:d})"
         for month in months
     ]
@@ -74,8 +74,8 @@ def movements_of(user_id: int, *, limit: int, before: Sequence[int | str] | None
 
 
 def _movement(row: tuple[Any, ...]) -> Movement:
-    id_, kind, n, at, points, owed = row
-    return Movement(id_, PointsKind(kind), n, at.replace(tzinfo=UTC), int(points), int(owed))
+    id_, kind, n, at, points, owed, actor, reason = row
+    return Movement(id_, PointsKind(kind), n, at.replace(tzinfo=UTC), int(points), int(owed), actor, reason)
 
 
 def _key_of(movement: Movement) -> list[int | str]:

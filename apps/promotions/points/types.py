@@ -51,7 +51,10 @@ class PointsView:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One movement of the ledger as its user sees it: what it added to the balance, and to what is owed."""
+    """One movement of the ledger: what it added to the balance, and to what is owed.
+
+    `actor` and `reason` are for the staff; a shopper is not shown them.
+    """
 
     id: int
     kind: PointsKind
@@ -59,3 +62,5 @@ class Movement:
     at: datetime
     points: int
     owed: int
+    actor: str
+    reason: str

@@ -1,5 +1,6 @@
 """Random walks over orders with points, beside a model in plain numbers; after each step the books agree."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -28,6 +29,9 @@ from tests.factories.orders import expire_at, make_buyer, make_sku, placed_order
 from tests.factories.points import complete, findings, grant, refund
 
 PRICE = 10
+# Walks of 40 steps; 250 are ten thousand steps, in about two minutes.
+QUICK = 8
+WALKS = int(os.environ.get("FLOODGATE_POINTS_WALKS", QUICK))
 PAID_NOW = PaymentOutcome(AttemptStatus.SUCCEEDED)
 
 
@@ -196,14 +200,15 @@ class PointsWalk(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db(databases=list(settings.DATABASES))
+@pytest.mark.timeout(60 + WALKS * 4)
 def test_the_books_agree_after_every_step_of_a_random_walk() -> None:
     run_state_machine_as_test(
         PointsWalk,
         settings=hypothesis_settings(
-            max_examples=8,
+            max_examples=WALKS,
             stateful_step_count=40,
             deadline=None,
-            derandomize=True,
+            derandomize=WALKS == QUICK,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.promotions.points import services
@@ -20,8 +21,10 @@ from apps.promotions.points.statements import Posting, Reference, insert_entries
 from apps.promotions.points.types import Earning, Settlement, Spending
 from apps.users.errors import CustomerNotFound
 from apps.users.services import make_bench_shoppers
-from infra.sharding.places import place_of_user
+from infra.sharding.ids import slot_of
+from infra.sharding.places import place_of_user, shard_atomic
 from infra.sharding.workers import new_order_id, new_user_id
+from tests.factories.plans import plan_of
 from tests.factories.points import balance, findings, grant, story
 from tests.factories.users import make_customer
 
@@ -81,6 +84,8 @@ def test_points_are_granted_once_for_an_id_with_actor_and_reason(user_id: int) -
     with pytest.raises(GrantRepeated):
         grant_points(points=301, **wanted)
     assert story(user_id) == [("granted", 300, 0)]
+    [movement] = movements_of(user_id, limit=5).rows
+    assert (movement.actor, movement.reason) == ("staff:7", "late parcel")
     [posting] = read_postings(place_of_user(user_id).alias, [grant_id]).values()
     assert [(move.debit, move.credit, move.points) for move in posting] == [(Account.ISSUED, Account.BALANCE, 300)]
     assert books_agree(user_id)
@@ -291,6 +296,30 @@ def test_a_reference_enters_the_ledger_once(user_id: int) -> None:
     insert_entries(place.alias, [posting], now=timezone.now())
     with pytest.raises(IntegrityError), place.atomic():
         insert_entries(place.alias, [posting], now=timezone.now())
+
+
+def test_statements_find_the_rows_of_their_users_by_the_key(user_id: int) -> None:
+    """Of a batch of two users, none opens more than their two of the 64 partitions, or reads a whole one."""
+    place = place_of_user(user_id)
+    other_id = make_customer(shard=settings.SHARD_ALIASES.index(place.alias)).user_id
+    batch = [Spending(new_order_id(each), each, 60) for each in (user_id, other_id)]
+    for each in (user_id, other_id):
+        grant(each, 100)
+        grant(each, 50, now=timezone.now() - timedelta(days=90))
+    with CaptureQueriesContext(connections[place.alias]) as captured:
+        with shard_atomic(place.alias, {slot_of(each.order_id) for each in batch}):
+            spend(place.alias, batch, now=timezone.now())
+            restore(place.alias, batch, now=timezone.now())
+        earns(user_id, 5, order_id=batch[0].order_id)
+        refunds(user_id, batch[0].order_id, 1, clawed_back=5)
+        points_of(user_id)
+    about_points = [query["sql"] for query in captured if "promotions_points" in query["sql"]]
+    explained = [sql for sql in about_points if not sql.startswith("INSERT")]
+    assert len(explained) >= 12
+    for sql in explained:
+        for row in plan_of(connections[place.alias], sql):
+            assert len(str(row["partitions"]).split(",")) <= 2, sql
+            assert (row["type"], row["key"]) == ("range", "PRIMARY") or row["type"] in ("const", "ref", "eq_ref"), sql
 
 
 # -- the endpoints ----------------------------------------------------------------------------------------------------
