@@ -22,6 +22,7 @@ class LockedReservation:
     sku: str
     quantity: int
     state: int
+    returned: int
 
 
 def lock_stock(alias: str, skus: Collection[str]) -> dict[str, Stock]:
@@ -41,7 +42,7 @@ def lock_reservations(alias: str, order_ids: Collection[int]) -> list[LockedRese
     keys, parameters = statements.key_list(order_ids)
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT STRAIGHT_JOIN r.order_id, r.sku, r.quantity, r.state "  # noqa: S608
+            "SELECT STRAIGHT_JOIN r.order_id, r.sku, r.quantity, r.state, r.returned "  # noqa: S608
             f"FROM {keys} JOIN inventory_reservation r FORCE INDEX (PRIMARY) "
             "ON r.slot = k.slot AND r.order_id = k.order_id FOR UPDATE",
             parameters,

@@ -99,7 +99,8 @@ class ReservationState(models.IntegerChoices):
 class Reservation(models.Model):
     """Units of one SKU that one order holds.
 
-    `slot` is the order's slot. All rows of an order are in the same state. `user_id` and `request_digest` (method,
+    `slot` is the order's slot. All rows of an order are in the same state. `returned` of the units have come back by
+    themselves after they were deducted. `user_id` and `request_digest` (method,
     path and idempotency key) let a repeat of a lost request find what its first try holds. Released and restocked
     rows are kept for a day, settled ones for as long as `INVENTORY_SETTLED_RETENTION_DAYS` says.
     """
@@ -111,6 +112,7 @@ class Reservation(models.Model):
     order_id = models.BigIntegerField()
     sku = AsciiField(max_length=SKU_MAX_LENGTH)
     quantity = models.IntegerField()
+    returned = models.IntegerField(default=0, db_default=0)
     state = models.SmallIntegerField(choices=ReservationState.choices)
     user_id = models.BigIntegerField()
     request_digest = DigestField(32)
@@ -124,7 +126,12 @@ class Reservation(models.Model):
             models.Index(fields=["state", "updated_at"], name="reservation_state_age"),
             models.Index(fields=["user_id", "request_digest"], name="reservation_request"),
         ]
-        constraints = [models.CheckConstraint(condition=Q(quantity__gt=0), name="reservation_quantity_positive")]
+        constraints = [
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="reservation_quantity_positive"),
+            models.CheckConstraint(
+                condition=Q(returned__gte=0) & Q(returned__lte=F("quantity")), name="reservation_returned_within"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.sku}"

@@ -128,6 +128,17 @@ def change_state(
         return cursor.rowcount
 
 
+def set_returned(alias: str, order_id: int, sku: str, returned: int, *, now: datetime) -> None:
+    """Note how many units of a locked row of a settled reservation have come back."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE inventory_reservation SET returned = %s, updated_at = %s "
+            "WHERE slot = %s AND order_id = %s AND sku = %s",
+            [returned, connection.ops.adapt_datetimefield_value(now), slot_of(order_id), order_id, sku],
+        )
+
+
 def key_list(order_ids: Iterable[int]) -> tuple[str, list[int]]:
     """Return a derived table `k (slot, order_id)` of the orders in ascending order, and its parameters."""
     keys = sorted((slot_of(order_id), order_id) for order_id in order_ids)

@@ -127,15 +127,17 @@ class StockTarget(StrEnum):
     RETURN = "return"
 
 
-def stock_target(status: OrderStatus) -> StockTarget:
-    """Return what the reservation of an order in this status has to become."""
+def stock_target(status: OrderStatus, fulfillment_status: FulfillmentStatus = FulfillmentStatus.NONE) -> StockTarget:
+    """Return what the reservation of an order in this status has to become.
+
+    What was sent does not come back because its money does: then single units return as they are received.
+    """
     if status == OrderStatus.PENDING_PAYMENT:
         return StockTarget.HOLD
     if status in (OrderStatus.CANCELLED, OrderStatus.EXPIRED):
         return StockTarget.RELEASE
-    if status in (OrderStatus.REFUNDING, OrderStatus.REFUNDED):
-        return StockTarget.RETURN
-    return StockTarget.SETTLE
+    given_back = status in (OrderStatus.REFUNDING, OrderStatus.REFUNDED)
+    return StockTarget.RETURN if given_back and fulfillment_status == FulfillmentStatus.NONE else StockTarget.SETTLE
 
 
 # ISO 4217: the currencies whose minor unit is not a hundredth.

@@ -1,6 +1,6 @@
 """Refusals of orders."""
 
-from infra.errors import Code, DomainError
+from infra.errors import Code, DomainError, InvalidState
 
 
 class OrderNotFound(DomainError):
@@ -57,6 +57,19 @@ class OrderNotPayable(DomainError):
 
     code = Code.INVALID_STATE
     title = "Order not payable"
+
+
+class OrderNotRefundable(DomainError):
+    """The order has no money to give back, or all of it is on its way already."""
+
+    code = Code.INVALID_STATE
+    title = "Order not refundable"
+
+
+class RefundNotOpen(InvalidState):
+    """The refund is not in the state that this decision is for."""
+
+    title = "Refund not open"
 
 
 class OrderChanged(Exception):

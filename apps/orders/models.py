@@ -76,11 +76,16 @@ def _line_share() -> models.DecimalField:
     return models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0, db_default=0)
 
 
+def _line_count() -> models.IntegerField:
+    return models.IntegerField(default=0, db_default=0)
+
+
 class OrderLine(MonthlyModel):
     """One SKU of an order, with title and price as they were when it was placed.
 
     `discount` and `points_value` are its exact shares of the order's, so that what a part of it is worth is known to
     the cent (`domain.refund_amount`). The hot INSERT names them only where an order has either.
+    `returned_quantity` counts the units that are in stock again, or owed to it, and so are not to be sent.
     """
 
     table: ClassVar[str] = "orders_line"
@@ -88,6 +93,7 @@ class OrderLine(MonthlyModel):
     schema_changes: ClassVar[tuple[SchemaChange, ...]] = (
         AddColumn("discount", _line_share()),
         AddColumn("points_value", _line_share()),
+        AddColumn("returned_quantity", _line_count()),
     )
 
     pk = models.CompositePrimaryKey("slot", "order_id", "line")
@@ -101,6 +107,7 @@ class OrderLine(MonthlyModel):
     refunded_quantity = models.IntegerField(default=0)
     discount = _line_share()
     points_value = _line_share()
+    returned_quantity = _line_count()
 
     class Meta(MonthlyModel.Meta):
         abstract = True

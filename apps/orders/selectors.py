@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q
@@ -28,6 +28,14 @@ from infra.sharding.slots import slot_of_user
 MAX_MONTHS_A_PAGE: Final = 12
 # An unpaid order is looked for in the month before for so long; it expires long before.
 _MONTH_OVERLAP: Final = timedelta(days=1)
+
+
+class OrderState(NamedTuple):
+    """Where what stands under an id is: an order or a tombstone."""
+
+    kind: OrderKind
+    status: str
+    fulfillment_status: str
 
 
 def find_order(order_id: int) -> Order | None:
@@ -190,25 +198,28 @@ def find_summary(order_id: int) -> OrderSummary | None:
     return None if order is None else order_summary(order)
 
 
-def states_of(order_ids: Iterable[int]) -> dict[int, tuple[OrderKind, str]]:
-    """Return kind and status of what stands under each id, on whatever shard; absent ids are absent.
+def states_of(order_ids: Iterable[int]) -> dict[int, OrderState]:
+    """Return kind and statuses of what stands under each id, on whatever shard; absent ids are absent.
 
     Plain SQL, one statement for each shard and month: sweeps ask for hundreds of orders of as many slots.
     """
     by_table: dict[tuple[str, Month], list[int]] = {}
     for order_id in order_ids:
         by_table.setdefault((place_of_order(order_id).alias, Month.of_id(order_id)), []).append(order_id)
-    states: dict[int, tuple[OrderKind, str]] = {}
+    states: dict[int, OrderState] = {}
     for (alias, month), ids in by_table.items():
         if not Order.objects.can_exist(alias, month):
             continue
         keys = ",".join([f"({slot_of(order_id)},{order_id:d})" for order_id in ids])
         with telling_month_errors(table=Order.table, month=month, alias=alias), connections[alias].cursor() as cursor:
             cursor.execute(
-                f"SELECT id, kind, status FROM {Order.objects.table_for(month)} FORCE INDEX (PRIMARY) "  # noqa: S608 - numbers and constants
-                f"WHERE (slot, id) IN ({keys})"
+                f"SELECT id, kind, status, fulfillment_status FROM {Order.objects.table_for(month)} "  # noqa: S608 - numbers and constants
+                f"FORCE INDEX (PRIMARY) WHERE (slot, id) IN ({keys})"
             )
-            states |= {order_id: (OrderKind(kind), status) for order_id, kind, status in cursor.fetchall()}
+            states |= {
+                order_id: OrderState(OrderKind(kind), status, fulfillment)
+                for order_id, kind, status, fulfillment in cursor.fetchall()
+            }
     return states
 
 

@@ -217,3 +217,21 @@ class Quote(Struct, frozen=True):
     items: tuple[OrderLineView, ...]
     coupons: tuple[CouponQuote, ...]
     suggested: Suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """A checked request for the money of some of an order's units; `items` are (SKU, quantity) before merging."""
+
+    key: RequestKey
+    order_id: int
+    items: tuple[tuple[str, int], ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRefund:
+    """The answer to a request for a refund; `replayed` when an earlier request with the same key was given it."""
+
+    body: bytes
+    replayed: bool

@@ -10,11 +10,16 @@ from infra.sharding.fields import AsciiField
 from infra.sharding.models import ShardedModel
 from infra.sharding.monthly import MonthlyModel
 from infra.sharding.placement import SHARDS
+from infra.sharding.schema_changes import AddColumn, AddIndex, SchemaChange
 
 # Money is stored with the most decimals that an ISO 4217 currency has, and read with those of its own.
 _MONEY_DIGITS = 16
 _MONEY_DECIMALS = 4
 _URL_LENGTH = 2000
+
+
+def _flag() -> models.BooleanField:
+    return models.BooleanField(default=False, db_default=False)
 
 
 class Attempt(MonthlyModel):
@@ -23,10 +28,12 @@ class Attempt(MonthlyModel):
     `refund_claimed` sums the refunds that are under way or done; it is raised by a guarded UPDATE and never passes
     `captured_amount`. `unexpected` money was captured when the order was closed, paid already, or had a newer attempt:
     it is given back.
+    `capture_owed`: the money that is held (`authorized`) is to be captured, and the provider is asked to until it is.
     """
 
     table: ClassVar[str] = "payments_attempt"
     rows_per_order: ClassVar[float] = 1.2
+    schema_changes: ClassVar[tuple[SchemaChange, ...]] = (AddColumn("capture_owed", _flag()),)
 
     pk = models.CompositePrimaryKey("slot", "order_id", "n")
     order_id = models.BigIntegerField()
@@ -40,6 +47,7 @@ class Attempt(MonthlyModel):
     refund_claimed = models.DecimalField(max_digits=_MONEY_DIGITS, decimal_places=_MONEY_DECIMALS, default=0)
     superseded = models.BooleanField(default=False)
     unexpected = models.BooleanField(default=False)
+    capture_owed = _flag()
     redirect_url = models.CharField(max_length=_URL_LENGTH, default="")
     return_url = models.CharField(max_length=_URL_LENGTH, default="")
     expires_at = models.DateTimeField(null=True)
@@ -56,11 +64,36 @@ class Attempt(MonthlyModel):
         ]
 
 
+def _tries() -> models.SmallIntegerField:
+    return models.SmallIntegerField(default=1, db_default=1)
+
+
+def _actor() -> AsciiField:
+    return AsciiField(max_length=64, default="", db_default="")
+
+
+def _why() -> models.CharField:
+    return models.CharField(max_length=255, default="", db_default="")
+
+
 class Refund(MonthlyModel):
-    """Money on its way back, of one attempt; committed before the provider hears of it."""
+    """Money on its way back, of one attempt; committed before the provider hears of it.
+
+    `tries` counts how often the provider is asked, each time under a reference of its own. `returns_stock`: its units
+    stay here and go back into stock. `outside`: the provider could not do it, and the staff paid by another way.
+    `decided_by` and `decision` are the member of staff who decided last, and why.
+    """
 
     table: ClassVar[str] = "payments_refund"
     rows_per_order: ClassVar[float] = 0.2
+    schema_changes: ClassVar[tuple[SchemaChange, ...]] = (
+        AddColumn("tries", _tries()),
+        AddColumn("returns_stock", _flag()),
+        AddColumn("outside", _flag()),
+        AddColumn("decided_by", _actor()),
+        AddColumn("decision", _why()),
+        AddIndex("payments_refund_status", ("status", "order_id")),
+    )
 
     pk = models.CompositePrimaryKey("slot", "order_id", "n")
     order_id = models.BigIntegerField()
@@ -72,11 +105,17 @@ class Refund(MonthlyModel):
     reason = models.CharField(max_length=255, default="")
     items = models.JSONField(default=list)
     unexpected = models.BooleanField(default=False)
+    tries = _tries()
+    returns_stock = _flag()
+    outside = _flag()
+    decided_by = _actor()
+    decision = _why()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
     class Meta(MonthlyModel.Meta):
         abstract = True
+        indexes = [models.Index(fields=["status", "order_id"], name="payments_refund_status")]
         constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="%(class)s_above_zero")]
 
 
@@ -104,6 +143,10 @@ class Callback(ShardedModel):
         indexes = [
             models.Index(fields=["received_at"], name="payments_callback_received"),
             models.Index(fields=["alert", "received_at"], name="payments_callback_alerts"),
+        ]
+        permissions = [
+            ("decide_refund", "Can approve, reject and retry refunds"),
+            ("capture_payment", "Can capture authorized payments"),
         ]
 
     def __str__(self) -> str:

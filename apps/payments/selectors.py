@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Final
 
 from django.db.models import QuerySet
 
@@ -10,8 +11,12 @@ from apps.payments.domain import OPEN_ATTEMPTS, AttemptStatus, RefundStatus, pay
 from apps.payments.models import Attempt, Callback, Refund
 from apps.payments.types import AttemptView, RefundItem, RefundView
 from infra.sharding.ids import slot_of
+from infra.sharding.monthly import existing_months
 from infra.sharding.months import Month
 from infra.sharding.places import Place
+
+_STAFF_MONTHS: Final = 13
+_FOR_STAFF: Final = (RefundStatus.REQUESTED, RefundStatus.FAILED)
 
 
 def attempts_at(place: Place, order_id: int) -> QuerySet[Attempt]:
@@ -70,6 +75,26 @@ def accepted_attempt(order_id: int) -> AttemptView | None:
     return accepted[0] if accepted else None
 
 
+def refunds_for_staff(alias: str, *, limit: int) -> list[RefundView]:
+    """Return the refunds of one shard that wait for the staff: requested or failed, newest months first.
+
+    Bounded: `_STAFF_MONTHS` months back, by the index on the status.
+    """
+    found: list[RefundView] = []
+    for month in sorted(existing_months(alias), reverse=True)[:_STAFF_MONTHS]:
+        rows = Refund.objects.in_month(alias, month).filter(status__in=_FOR_STAFF).order_by("order_id", "n")
+        found += [refund_view(row) for row in rows[: limit - len(found)]]
+        if len(found) == limit:
+            break
+    return found
+
+
+def authorized_attempt(order_id: int) -> AttemptView | None:
+    """Return the attempt whose money is held for the order, or None."""
+    held = [a for a in attempts_of(order_id) if a.status == AttemptStatus.AUTHORIZED]
+    return held[0] if held else None
+
+
 def alerted_callbacks(alias: str, *, limit: int) -> list[Callback]:
     """Return the latest deliveries of one shard that the staff have to look at."""
     return list(Callback.objects.on_shard(alias).filter(alert=True).order_by("-received_at")[:limit])
@@ -90,6 +115,7 @@ def attempt_view(row: Attempt) -> AttemptView:
         refund_claimed=Decimal(row.refund_claimed),
         unexpected=row.unexpected,
         superseded=row.superseded,
+        capture_owed=row.capture_owed,
         redirect_url=row.redirect_url,
         return_url=row.return_url,
         expires_at=row.expires_at,
@@ -109,8 +135,13 @@ def refund_view(row: Refund) -> RefundView:
         amount=Decimal(row.amount),
         currency=row.currency,
         reason=row.reason,
-        items=tuple(RefundItem(**item) for item in row.items),
+        items=tuple(RefundItem(item["sku"], item["quantity"], Decimal(item.get("amount", 0))) for item in row.items),
         unexpected=row.unexpected,
+        tries=row.tries,
+        returns_stock=row.returns_stock,
+        outside=row.outside,
+        decided_by=row.decided_by,
+        decision=row.decision,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -5,8 +5,10 @@ from datetime import datetime
 from decimal import Decimal
 
 from apps.payments.domain import (
+    DECIDED_REFUNDS,
     OPEN_ATTEMPTS,
     OPEN_REFUNDS,
+    VOID_REFUNDS,
     AttemptStatus,
     CallbackResult,
     Money,
@@ -15,11 +17,14 @@ from apps.payments.domain import (
     RefundReaction,
     RefundStatus,
     payment_id,
+    refund_try_id,
 )
 
 __all__ = [
+    "DECIDED_REFUNDS",
     "OPEN_ATTEMPTS",
     "OPEN_REFUNDS",
+    "VOID_REFUNDS",
     "AttemptChange",
     "AttemptStatus",
     "AttemptView",
@@ -108,9 +113,19 @@ class AttemptChange:
         return self.reaction == Reaction.CAPTURE
 
     @property
+    def authorized(self) -> bool:
+        """Whether money is held for the order by this change."""
+        return self.reaction == Reaction.AUTHORIZE and self.after == AttemptStatus.AUTHORIZED
+
+    @property
+    def lost_hold(self) -> bool:
+        """Whether money that was held for the order is no longer."""
+        return self.before == AttemptStatus.AUTHORIZED and self.reaction == Reaction.MOVE
+
+    @property
     def changed(self) -> bool:
         """Whether the attempt's row was written."""
-        return self.reaction in (Reaction.MOVE, Reaction.CAPTURE)
+        return self.reaction in (Reaction.MOVE, Reaction.AUTHORIZE, Reaction.CAPTURE)
 
     @property
     def alerts(self) -> bool:
@@ -120,7 +135,7 @@ class AttemptChange:
 
 @dataclass(frozen=True, slots=True)
 class RefundChange:
-    """What a provider's word did to a refund; `unexpected` money never was the order's."""
+    """What a provider's word did to a refund; `unexpected` money never was the order's. `tries` is as after it."""
 
     n: int
     before: RefundStatus
@@ -129,11 +144,12 @@ class RefundChange:
     amount: Decimal
     currency: str
     unexpected: bool
+    tries: int
 
     @property
     def changed(self) -> bool:
         """Whether the refund's row was written."""
-        return self.reaction == RefundReaction.MOVE
+        return self.reaction in (RefundReaction.MOVE, RefundReaction.RETRY)
 
     @property
     def alerts(self) -> bool:
@@ -158,6 +174,7 @@ class AttemptView:
     refund_claimed: Decimal
     unexpected: bool
     superseded: bool
+    capture_owed: bool
     redirect_url: str
     return_url: str
     expires_at: datetime | None
@@ -167,10 +184,11 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class RefundItem:
-    """So many of one SKU, given back."""
+    """So many of one SKU, given back, and what of the refund is for them (nothing where it was not split)."""
 
     sku: str
     quantity: int
+    amount: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +205,11 @@ class RefundView:
     reason: str
     items: tuple[RefundItem, ...]
     unexpected: bool
+    tries: int
+    returns_stock: bool
+    outside: bool
+    decided_by: str
+    decision: str
     created_at: datetime
     updated_at: datetime
 
@@ -194,3 +217,8 @@ class RefundView:
     def payment_id(self) -> str:
         """The id of the attempt whose money goes back."""
         return payment_id(self.order_id, self.attempt_n)
+
+    @property
+    def provider_reference(self) -> str:
+        """What the provider knows the try under way by."""
+        return refund_try_id(self.order_id, self.n, self.tries)

@@ -17,6 +17,8 @@ if not env.IS_PRODUCTION or env.flag("FLOODGATE_SANDBOX_ENABLED", default=False)
         "read_timeout_s": 3.0,
         # How old a delivery's signature may be; the provider signs each delivery afresh.
         "max_age_s": 300,
+        # Whether payments are only authorized at first; captured when shipping starts, or by the staff.
+        "captures_apart": env.flag("FLOODGATE_SANDBOX_CAPTURES_APART", default=False),
     }
 
 # Where a shopper may be sent back to: origins, each with an optional path that the address must begin with.
@@ -24,4 +26,5 @@ PAYMENT_RETURN_URLS = env.text_list(
     "FLOODGATE_PAYMENT_RETURN_URLS", local="http://127.0.0.1:8000,http://localhost:8000,http://localhost:3000"
 )
 PAYMENT_MAX_ATTEMPTS = env.integer("FLOODGATE_PAYMENT_MAX_ATTEMPTS", default=50)
+PAYMENT_MAX_REFUNDS = env.integer("FLOODGATE_PAYMENT_MAX_REFUNDS", default=200)
 PAYMENT_CALLBACK_RETENTION_DAYS = 90

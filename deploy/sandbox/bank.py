@@ -23,7 +23,8 @@ from deploy.sandbox.errors import Conflict, UnknownReference
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS payment (
     reference TEXT PRIMARY KEY, token TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, currency TEXT NOT NULL,
-    return_url TEXT NOT NULL, status TEXT NOT NULL, outcome TEXT, settle_at REAL, created_at REAL NOT NULL
+    return_url TEXT NOT NULL, status TEXT NOT NULL, outcome TEXT, settle_at REAL, created_at REAL NOT NULL,
+    captures_apart INTEGER NOT NULL DEFAULT 0, decided_at REAL
 );
 CREATE INDEX IF NOT EXISTS payment_due ON payment (settle_at) WHERE status = 'processing';
 CREATE TABLE IF NOT EXISTS refund (
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS delivery (
 );
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (next_at);
 """
+
+_LATER_COLUMNS = {"captures_apart": "INTEGER NOT NULL DEFAULT 0", "decided_at": "REAL"}
 
 _SETTLED_STATUS = {"succeed": "succeeded", "twice": "succeeded", "silent": "succeeded", "fail": "failed"}
 _DELIVERY_COUNT = {"succeed": 1, "fail": 1, "twice": 2, "silent": 0}
@@ -77,6 +80,14 @@ class Bank:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.executescript(_SCHEMA)
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Bring books of an earlier version up."""
+        known = {row["name"] for row in self._connection.execute("PRAGMA table_info(payment)")}
+        for name, definition in _LATER_COLUMNS.items():
+            if name not in known:
+                self._connection.execute(f"ALTER TABLE payment ADD COLUMN {name} {definition}")
 
     def close(self) -> None:
         """Close the books."""
@@ -91,7 +102,9 @@ class Bank:
             row = _payment(connection, request.reference)
             if row is None:
                 connection.execute(
-                    "INSERT INTO payment VALUES (?, ?, ?, ?, ?, 'requires_action', NULL, NULL, ?)",
+                    "INSERT INTO payment"
+                    " (reference, token, amount, currency, return_url, status, created_at, captures_apart)"
+                    " VALUES (?, ?, ?, ?, ?, 'requires_action', ?, ?)",
                     (
                         request.reference,
                         secrets.token_urlsafe(16),
@@ -99,6 +112,7 @@ class Bank:
                         request.currency,
                         request.return_url,
                         now_s,
+                        request.captures_apart,
                     ),
                 )
             elif (Decimal(row["amount"]), row["currency"]) != (Decimal(request.amount), request.currency):
@@ -110,11 +124,24 @@ class Bank:
         with self._transaction() as connection:
             return self._shown_payment(connection, reference)
 
+    def capture_payment(self, reference: str, *, now_s: float) -> dict[str, object]:
+        """Take the money that is held for a payment; one of which none is held is returned as it stands."""
+        with self._transaction() as connection:
+            captured = connection.execute(
+                "UPDATE payment SET status = 'succeeded', decided_at = ? WHERE reference = ? AND status = 'authorized'",
+                (now_s, reference),
+            )
+            shown = self._shown_payment(connection, reference)
+            if captured.rowcount:
+                self._owe(connection, self._event("payment.succeeded", {"payment": shown}, now_s), now_s)
+            return shown
+
     def cancel_payment(self, reference: str) -> dict[str, object]:
-        """Cancel a payment that the shopper has not decided on; a decided one stays and is returned as it stands."""
+        """Cancel a payment that is not paid, giving up what is held for it; any other is returned as it stands."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE payment SET status = 'cancelled' WHERE reference = ? AND status = 'requires_action'",
+                "UPDATE payment SET status = 'cancelled'"
+                " WHERE reference = ? AND status IN ('requires_action', 'authorized')",
                 (reference,),
             )
             return self._shown_payment(connection, reference)
@@ -239,11 +266,16 @@ class Bank:
 
     def _settle_payments(self, connection: sqlite3.Connection, now_s: float) -> None:
         due = connection.execute(
-            "SELECT reference, outcome FROM payment WHERE status = 'processing' AND settle_at <= ?", (now_s,)
+            "SELECT reference, outcome, captures_apart FROM payment WHERE status = 'processing' AND settle_at <= ?",
+            (now_s,),
         ).fetchall()
         for row in due:
             status = _SETTLED_STATUS[row["outcome"]]
-            connection.execute("UPDATE payment SET status = ? WHERE reference = ?", (status, row["reference"]))
+            if status == "succeeded" and row["captures_apart"]:
+                status = "authorized"
+            connection.execute(
+                "UPDATE payment SET status = ?, decided_at = ? WHERE reference = ?", (status, now_s, row["reference"])
+            )
             shown = self._shown_payment(connection, row["reference"])
             event = self._event(f"payment.{status}", {"payment": shown}, now_s)
             for _ in range(_DELIVERY_COUNT[row["outcome"]]):

@@ -24,6 +24,7 @@ class PaymentRequest:
     amount: str
     currency: str
     return_url: str
+    captures_apart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,19 @@ class ShopperChoice:
 
 def payment_request(body: bytes) -> PaymentRequest:
     """Decode the body of POST /v1/payments; raises SandboxError."""
-    members = _members(body, required={"reference", "amount", "currency"}, optional={"return_url", "method"})
+    members = _members(body, required={"reference", "amount", "currency"}, optional={"return_url", "method", "capture"})
     return_url = members.get("return_url", "")
     if not isinstance(return_url, str) or len(return_url) > 2000:
         raise SandboxError("return_url must be a string of at most 2000 characters")
+    capture = members.get("capture", "at_once")
+    if capture not in ("at_once", "apart"):
+        raise SandboxError("capture must be at_once or apart")
     return PaymentRequest(
         reference=_matching(members, "reference", _REFERENCE),
         amount=_amount(members),
         currency=_matching(members, "currency", _CURRENCY),
         return_url=return_url,
+        captures_apart=capture == "apart",
     )
 
 

@@ -78,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         (re.compile(r"/v1/payments"), {"POST": "_create_payment"}),
         (re.compile(r"/v1/payments/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_payment"}),
         (re.compile(r"/v1/payments/([A-Za-z0-9_-]{1,64})/cancel"), {"POST": "_cancel_payment"}),
+        (re.compile(r"/v1/payments/([A-Za-z0-9_-]{1,64})/capture"), {"POST": "_capture_payment"}),
         (re.compile(r"/v1/refunds"), {"POST": "_create_refund"}),
         (re.compile(r"/v1/refunds/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_refund"}),
         (re.compile(r"/pay/([A-Za-z0-9_-]{1,64})"), {"GET": "_show_page", "POST": "_choose"}),
@@ -122,6 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fetch_payment(self, body: bytes, reference: str) -> None:
         self._send_json(HTTPStatus.OK, self.server.bank.fetch_payment(reference))
+
+    def _capture_payment(self, body: bytes, reference: str) -> None:
+        shown = self.server.bank.capture_payment(reference, now_s=time.time())
+        self.server.clockwork.prompt()
+        self._send_json(HTTPStatus.OK, shown)
 
     def _cancel_payment(self, body: bytes, reference: str) -> None:
         self._send_json(HTTPStatus.OK, self.server.bank.cancel_payment(reference))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
@@ -21,19 +21,29 @@ import requests
 from django.utils import timezone
 from requests.structures import CaseInsensitiveDict
 
+from apps.orders.locks import lock_order
 from apps.orders.models import Order, OrderEvent, OrderLine
-from apps.orders.selectors import find_order
-from apps.orders.services.payment import receive_callback, start_payment
-from apps.orders.types import PaymentRequest
-from apps.payments.selectors import get_attempt
-from apps.payments.services import parse_reference
-from apps.payments.types import AttemptView
+from apps.orders.selectors import find_order, get_order
+from apps.orders.services.payment import (
+    receive_callback,
+    record_payment_outcome,
+    record_refund_outcome,
+    start_payment,
+)
+from apps.orders.services.refunds import request_refund
+from apps.orders.services.stock import sync_stock_of
+from apps.orders.services.transitions import advance
+from apps.orders.types import OrderView, PaymentRequest, RefundRequest
+from apps.payments.selectors import get_attempt, get_refund
+from apps.payments.services import create_attempt, parse_reference
+from apps.payments.types import AttemptStatus, AttemptView, PaymentOutcome, RefundOutcome, RefundStatus, RefundView
 from deploy.sandbox.signing import SIGNATURE_HEADER, merchant_key, signature_header
 from infra.idempotency.keys import request_key
 from infra.sharding.ids import time_of
 from infra.sharding.months import Month
-from infra.sharding.places import place_of_user
+from infra.sharding.places import place_of_order, place_of_user
 from infra.sharding.workers import new_order_id, new_user_id
+from tests.factories.orders import make_buyer, placed_order
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the secret of the sandbox of the tests, long enough"
@@ -272,3 +282,90 @@ def kinds_of(order: Order) -> list[str]:
     """Return the kinds of the order's events, oldest first."""
     rows = OrderEvent.objects.for_order(order.id).filter(order_id=order.id).order_by("version")
     return [row.kind for row in rows]
+
+
+def paid_order(
+    items: Sequence[tuple[str, int]],
+    *,
+    shard: int | None = None,
+    shipping_fee: str = "0.00",
+    line_discounts: Sequence[str] = (),
+) -> OrderView:
+    """Place an order, with that much to ship and off its lines, and have the sandbox's word pay it.
+
+    No provider is called.
+    """
+    placed = placed_order(make_buyer(shard=shard), items)
+    place, month, now = place_of_order(placed.id), Month.of_id(placed.id), timezone.now()
+    discount = sum(map(Decimal, line_discounts), Decimal(0))
+    for number, each in enumerate(line_discounts, start=1):
+        OrderLine.objects.at(place, month).filter(order_id=placed.id, line=number).update(discount=Decimal(each))
+    Order.objects.at(place, month).filter(id=placed.id).update(
+        discount=discount, shipping_fee=Decimal(shipping_fee), total=placed.subtotal - discount + Decimal(shipping_fee)
+    )
+    with place.atomic():
+        order = lock_order(place, placed.id)
+        assert order is not None
+        advance(place, order, changes={}, kind="payment_started", actor="shopper", detail="", now=now)
+        create_attempt(
+            place,
+            order_id=order.id,
+            amount=Decimal(order.total),
+            currency=order.currency,
+            provider="sandbox",
+            method="",
+            return_url="",
+            expires_at=None,
+            now=now,
+        )
+    record_payment_outcome(order_id=placed.id, n=1, outcome=PaymentOutcome(AttemptStatus.SUCCEEDED), now=timezone.now())
+    sync_stock_of([placed.id], now=timezone.now())
+    return get_order(user_id=placed.user_id, order_id=placed.id)
+
+
+def send_some(order_id: int, fulfillment_status: str = "partial") -> None:
+    """Move a paid order on, as if a part of it (or all) had left."""
+    place = place_of_order(order_id)
+    with place.atomic():
+        order = lock_order(place, order_id)
+        assert order is not None
+        changes = {"fulfillment_status": fulfillment_status}
+        advance(place, order, changes=changes, kind="sent", actor="warehouse", detail="", now=timezone.now())
+
+
+def refund_request(
+    order: OrderView, items: Sequence[tuple[str, int]], *, key: str | None = None, reason: str = "broken"
+) -> RefundRequest:
+    """Return a shopper's request for a refund, under a key of its own."""
+    identity = request_key(
+        user_id=order.user_id,
+        method="POST",
+        path=f"/api/v1/orders/{order.id}/refunds",
+        key=key or secrets.token_hex(8),
+        body=[list(item) for item in items],
+    )
+    return RefundRequest(key=identity, order_id=order.id, items=tuple(items), reason=reason)
+
+
+def ask_refund(order: OrderView, *items: tuple[str, int], **fields: Any) -> RefundView:
+    """Ask for a refund as the shopper; returns it."""
+    requested = request_refund(
+        refund_request(order, items, **fields), render=lambda refund: refund.refund_id.encode(), now=timezone.now()
+    )
+    reference = parse_reference(requested.body.decode())
+    assert reference is not None
+    refund = get_refund(order.id, reference.n)
+    assert refund is not None
+    return refund
+
+
+def tell_refund(refund: RefundView, status: str, *, try_n: int = 1) -> str:
+    """Have the provider's word about a refund recorded, as a poll would; returns what became of the refund."""
+    change = record_refund_outcome(
+        order_id=refund.order_id,
+        n=refund.n,
+        try_n=try_n,
+        outcome=RefundOutcome(RefundStatus(status)),
+        now=timezone.now(),
+    )
+    return str(change.after)

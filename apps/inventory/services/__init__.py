@@ -1,7 +1,7 @@
 """Writes of inventory: reserving, closing of reservations, stocking, strategies, retention."""
 
 from apps.inventory.services.allotting import allot, lock_available, settle_allotted, take_back
-from apps.inventory.services.closing import confirm, release, restock, settle
+from apps.inventory.services.closing import confirm, release, restock, restock_units, settle
 from apps.inventory.services.recounting import recount_reserved
 from apps.inventory.services.reserving import reserve
 from apps.inventory.services.retention import purge_closed_reservations, purge_movements
@@ -24,6 +24,7 @@ __all__ = [
     "release",
     "reserve",
     "restock",
+    "restock_units",
     "settle",
     "settle_allotted",
     "strategy_of",

@@ -71,11 +71,59 @@ def settle(order_ids: Collection[int], *, now: datetime) -> int:
 
 
 def restock(order_ids: Collection[int], *, now: datetime) -> int:
-    """Take back into stock what settled reservations deducted; return how many orders had one.
+    """Take back what settled reservations deducted and has not come back yet; return how many orders had one.
 
     Promises and errors as for `release`; writes a movement a line.
     """
     return _advance(_RESTOCK, order_ids, now=now)
+
+
+def restock_units(returned: Mapping[int, Mapping[str, int]], *, now: datetime) -> int:
+    """Take single units of settled reservations back into stock, up to so many of each order's SKUs in all.
+
+    Returns how many units came back by this call. State-based: what has come back by then is not counted twice, and
+    open or closed reservations are left as they are. Raises StockMismatch for more units than were reserved.
+    Concurrency: under the rows' locks, like `restock`, which takes back the rest.
+    """
+    units_back = 0
+    order_ids = [order_id for order_id, units in returned.items() if units]
+    for alias in places.inventory_aliases():
+        for batch in _batches(order_ids):
+            wanted = {order_id: returned[order_id] for order_id in batch}
+            units_back += with_deadlock_retry(partial(_restock_units, alias, wanted, now))
+    return units_back
+
+
+def _restock_units(alias: str, returned: Mapping[int, Mapping[str, int]], now: datetime) -> int:
+    with transaction.atomic(using=alias):
+        units: Counter[str] = Counter()
+        moves: list[tuple[locks.LockedReservation, int]] = []
+        for row in locks.lock_reservations(alias, returned):
+            in_all = returned[row.order_id].get(row.sku, 0)
+            if row.state != ReservationState.SETTLED or in_all <= row.returned:
+                continue
+            if in_all > row.quantity:
+                raise StockMismatch([row.order_id])
+            moves.append((row, in_all - row.returned))
+            units[row.sku] += in_all - row.returned
+            statements.set_returned(alias, row.order_id, row.sku, in_all, now=now)
+        if not moves:
+            return 0
+        if statements.add_on_hand(alias, units) != len(units):
+            raise StockMismatch({row.order_id for row, _ in moves})
+        Movement.objects.using(alias).bulk_create(
+            Movement(
+                sku=row.sku,
+                kind=MovementKind.RESTOCK,
+                quantity=count,
+                reason="a part of the order",
+                actor="system",
+                order_id=row.order_id,
+                at=now,
+            )
+            for row, count in moves
+        )
+        return units.total()
 
 
 def _advance(transition: _Transition, order_ids: Collection[int], *, now: datetime) -> int:
@@ -103,7 +151,7 @@ def _advance_batch(transition: _Transition, alias: str, order_ids: Sequence[int]
             return 0
         units: Counter[str] = Counter()
         for row in rows:
-            units[row.sku] += row.quantity
+            units[row.sku] += row.quantity - row.returned
         if transition.move_counters(alias, units) != len(units):
             raise StockMismatch(order_ids)
         orders = {row.order_id for row in rows}
@@ -115,12 +163,13 @@ def _advance_batch(transition: _Transition, alias: str, order_ids: Sequence[int]
                 Movement(
                     sku=row.sku,
                     kind=transition.movement,
-                    quantity=transition.sign * row.quantity,
+                    quantity=transition.sign * (row.quantity - row.returned),
                     actor="system",
                     order_id=row.order_id,
                     at=now,
                 )
                 for row in rows
+                if row.quantity > row.returned
             )
         return len(orders)
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -12,11 +13,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.orders.api.serializers import MAX_REASON_LENGTH, OrderItemSerializer
 from apps.orders.api.views import ORDER_ID
 from apps.orders.domain import round_money
 from apps.orders.selectors import get_order_row
 from apps.orders.services.payment import receive_callback, start_payment
-from apps.orders.types import PaymentRequest
+from apps.orders.services.refunds import request_refund
+from apps.orders.types import PaymentRequest, RefundRequest
 from apps.payments.errors import PaymentNotFound
 from apps.payments.selectors import attempts_of, get_attempt, get_refund, refunds_of
 from apps.payments.services import parse_reference
@@ -39,6 +42,13 @@ class StartPaymentSerializer(StrictSerializer):
     provider = StrictCharField(max_length=32)
     method = serializers.RegexField(_NAME_PATTERN, required=False)
     return_url = StrictCharField(max_length=MAX_URL_LENGTH, required=False)
+
+
+class RequestRefundSerializer(StrictSerializer):
+    """The body of POST /orders/{id}/refunds."""
+
+    items = serializers.ListField(child=OrderItemSerializer(), min_length=1, max_length=settings.ORDER_MAX_LINES)
+    reason = StrictCharField(max_length=MAX_REASON_LENGTH)
 
 
 class NextActionSerializer(serializers.Serializer[Any]):
@@ -82,7 +92,7 @@ class RefundItemSerializer(serializers.Serializer[Any]):
 
 
 class RefundSerializer(serializers.Serializer[Any]):
-    """Money on its way back; no items means the whole payment."""
+    """Money on its way back; no items means the whole of a payment that the order could not take."""
 
     refund_id = serializers.CharField()
     order_id = serializers.CharField()
@@ -116,7 +126,7 @@ _REFUND_ID: Final = OpenApiParameter(
     "refund_id", {"type": "string", "pattern": "^re_[1-9][0-9]{0,18}_[1-9][0-9]{0,3}$"}, OpenApiParameter.PATH
 )
 _LOCATION: Final = OpenApiParameter(
-    "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[201], description="Where the payment is."
+    "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[201], description="Where it is."
 )
 
 
@@ -213,6 +223,45 @@ class RefundsView(ApiView):
         refunds = refunds_of(_own_order_id(request, order_id))
         return Response({"results": [refund_json(refund) for refund in refunds], "next": None})
 
+    @extend_schema(
+        operation_id="orders_refunds_request",
+        summary="Ask for the money of some of an order's units",
+        description=(
+            "Approved at once before anything was sent; the staff decide afterwards. 409 `invalid_state` names, in "
+            "`errors`, each item that asks for more than was bought and not yet refunded or requested."
+        ),
+        parameters=[ORDER_ID, REQUIRED_KEY, _LOCATION, replayed_header(201)],
+        request=RequestRefundSerializer,
+        responses={201: OpenApiResponse(RefundSerializer, description="The refund, as it was asked for.")},
+    )
+    def post(self, request: Request, order_id: str) -> Response:
+        """Ask for a refund, or return the one that this key has asked for."""
+        key = read_key(request.headers.get(HEADER), required=True)
+        serializer = RequestRefundSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        wanted = serializer.validated_data
+        requested = request_refund(
+            RefundRequest(
+                key=request_key(
+                    user_id=current_shopper(request).user_id,
+                    method="POST",
+                    path=request.path,
+                    key=str(key),
+                    body=request.data,
+                ),
+                order_id=parse_id(order_id, what="order"),
+                items=tuple((item["sku"], item["quantity"]) for item in wanted["items"]),
+                reason=wanted["reason"],
+            ),
+            render=lambda refund: json.dumps(refund_json(refund)).encode(),
+            now=timezone.now(),
+        )
+        refund = json.loads(requested.body)
+        headers = {"Location": f"{request.path}/{refund['refund_id']}"}
+        if requested.replayed:
+            headers[REPLAYED_HEADER] = "true"
+        return Response(refund, status=201, headers=headers)
+
 
 class OneRefundView(ApiView):
     """One refund of an order."""
@@ -229,7 +278,7 @@ class OneRefundView(ApiView):
         """Return the refund."""
         number = _own_order_id(request, order_id)
         reference = parse_reference(refund_id)
-        if reference is None or not reference.is_refund or reference.order_id != number:
+        if reference is None or not reference.is_refund or reference.order_id != number or reference.try_n != 1:
             raise PaymentNotFound("There is no such refund.")
         refund = get_refund(number, reference.n)
         if refund is None:

@@ -34,7 +34,8 @@ def totals_add_up(alias: str, now: datetime) -> Iterator[Finding]:
             alias,
             f"SELECT order_id, line FROM {month.line} "
             "WHERE ABS(line_total - unit_price * quantity) > 0.005 OR quantity <= 0 "
-            f"OR refunded_quantity > quantity OR refunded_quantity < 0 LIMIT {MAX_FINDINGS}",
+            "OR refunded_quantity > quantity OR refunded_quantity < 0 "
+            f"OR returned_quantity > quantity OR returned_quantity < 0 LIMIT {MAX_FINDINGS}",
         ):
             yield Finding("totals", alias, f"order {order_id}, line {line}", "price times quantity is not the total")
 
@@ -130,7 +131,8 @@ def unpaid_orders_expire(alias: str, now: datetime) -> Iterator[Finding]:
         rows = fetch(
             alias,
             f"SELECT id, expires_at FROM {month.order} "
-            f"WHERE status = 'pending_payment' AND expires_at < UTC_TIMESTAMP(6) LIMIT {MAX_FINDINGS}",
+            "WHERE status = 'pending_payment' AND payment_status <> 'authorized' "
+            f"AND expires_at < UTC_TIMESTAMP(6) LIMIT {MAX_FINDINGS}",
         )
         for order_id, expires_at in rows:
             yield Finding(

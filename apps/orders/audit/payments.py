@@ -1,6 +1,6 @@
 """Payments against the states of their orders: one shard has all rows of an order, so a statement is a snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
 
@@ -8,18 +8,22 @@ from apps.orders.audit.findings import REFUND_BOUND_S, Finding
 from apps.orders.audit.reading import MAX_FINDINGS, MonthTables, fetch, months_of, utc
 from apps.orders.models import OrderKind
 from apps.payments.services import POLL, REFUND
-from apps.payments.types import OPEN_ATTEMPTS, OPEN_REFUNDS, RefundStatus
+from apps.payments.types import (
+    DECIDED_REFUNDS,
+    OPEN_ATTEMPTS,
+    OPEN_REFUNDS,
+    VOID_REFUNDS,
+    AttemptStatus,
+    RefundStatus,
+)
 from infra.followups.services import schedule
 from infra.sharding.places import place_of_order
 
 # Past orders that were imported were paid elsewhere and have no payments here.
 _OURS = f"o.kind = {OrderKind.REAL:d} AND o.source = ''"
 
-# Refunds for which no money of the attempt is set aside.
-_UNCLAIMED = frozenset({RefundStatus.REQUESTED, RefundStatus.REJECTED, RefundStatus.FAILED})
 
-
-def _words(statuses: frozenset[str]) -> str:
+def _words(statuses: Iterable[str]) -> str:
     return ", ".join(f"'{status}'" for status in sorted(statuses))
 
 
@@ -56,6 +60,20 @@ def _money_statement(month: MonthTables) -> str:
     )
 
 
+def holds_agree_with_the_order(alias: str, now: datetime) -> Iterator[Finding]:
+    """An order is `authorized` exactly while the money of one of its attempts is held."""
+    for month in months_of(alias):
+        rows = fetch(
+            alias,
+            f"SELECT o.id, o.payment_status, COUNT(a.n) FROM {month.order} o LEFT JOIN {month.attempt} a "
+            f"ON a.slot = o.slot AND a.order_id = o.id AND a.status = '{AttemptStatus.AUTHORIZED}' WHERE {_OURS} "
+            "GROUP BY o.slot, o.id, o.payment_status "
+            f"HAVING COUNT(a.n) <> IF(o.payment_status = 'authorized', 1, 0) LIMIT {MAX_FINDINGS}",
+        )
+        for order_id, status, count in rows:
+            yield Finding("payments", alias, f"order {order_id}, hold", f"{status}, and {count} payments are held")
+
+
 def refunds_within_capture(alias: str, now: datetime) -> Iterator[Finding]:
     """Each attempt's claimed refunds are its refunds, and money that came unexpectedly has one."""
     for month in months_of(alias):
@@ -64,10 +82,10 @@ def refunds_within_capture(alias: str, now: datetime) -> Iterator[Finding]:
             alias,
             f"SELECT a.order_id, a.n, a.captured_amount, a.refund_claimed, {claimed}, a.unexpected "
             f"FROM {month.attempt} a LEFT JOIN (SELECT slot, order_id, attempt_n, SUM(amount) AS claimed "
-            f"FROM {month.refund} WHERE status NOT IN ({_words(_UNCLAIMED)}) "
+            f"FROM {month.refund} WHERE status NOT IN ({_words(VOID_REFUNDS)}) "
             "GROUP BY slot, order_id, attempt_n) r "
             "ON r.slot = a.slot AND r.order_id = a.order_id AND r.attempt_n = a.n "
-            f"WHERE a.refund_claimed < {claimed} OR a.refund_claimed > a.captured_amount "
+            f"WHERE a.refund_claimed <> {claimed} OR a.refund_claimed > a.captured_amount "
             f"OR (a.unexpected AND a.refund_claimed < a.captured_amount) LIMIT {MAX_FINDINGS}",
         )
         for order_id, n, captured, counted, refunds, unexpected in rows:
@@ -77,6 +95,33 @@ def refunds_within_capture(alias: str, now: datetime) -> Iterator[Finding]:
                 f"payment pay_{order_id}_{n}",
                 f"captured {captured:f}{' unexpectedly' if unexpected else ''}, "
                 f"refunds claimed {counted:f}, refunds {refunds:f}",
+            )
+
+
+def refunds_agree_with_the_lines(alias: str, now: datetime) -> Iterator[Finding]:
+    """No line has more units refunded than bought, and each line knows which of its units were."""
+    # The server's JSON has no ASCII collation, under which SKUs are told apart: they are compared byte for byte.
+    units = "JSON_TABLE(r.items, '$[*]' COLUMNS (sku VARCHAR(64) PATH '$.sku', quantity INT PATH '$.quantity')) i"
+    asked = f"SUM(IF(r.status NOT IN ({_words(VOID_REFUNDS)}), i.quantity, 0))"
+    refunded = f"SUM(IF(r.status = '{RefundStatus.SUCCEEDED}', i.quantity, 0))"
+    returned = f"SUM(IF(r.status IN ({_words(DECIDED_REFUNDS)}) AND r.returns_stock, i.quantity, 0))"
+    for month in months_of(alias):
+        rows = fetch(
+            alias,
+            f"SELECT l.order_id, l.line, l.quantity, l.refunded_quantity, l.returned_quantity, {asked}, {refunded}, "
+            f"{returned} FROM {month.refund} r JOIN {units} JOIN {month.line} l ON l.slot = r.slot "
+            "AND l.order_id = r.order_id AND CAST(l.sku AS BINARY) = CAST(i.sku AS BINARY) WHERE NOT r.unexpected "
+            "GROUP BY l.slot, l.order_id, l.line, l.quantity, l.refunded_quantity, l.returned_quantity "
+            f"HAVING {asked} > l.quantity OR {refunded} <> l.refunded_quantity "
+            f"OR {returned} > l.returned_quantity LIMIT {MAX_FINDINGS}",
+        )
+        for order_id, line, bought, known, back, asked_for, given, to_stock in rows:
+            yield Finding(
+                "payments",
+                alias,
+                f"order {order_id}, line {line}, refunds",
+                f"{bought} bought, {asked_for} asked for; {given} refunded, the line says {known}; "
+                f"{to_stock} to go back into stock, the line says {back}",
             )
 
 
@@ -105,13 +150,13 @@ def open_payments_are_followed(alias: str, now: datetime) -> Iterator[Finding]:
 
 
 def refunding_ends(alias: str, now: datetime) -> Iterator[Finding]:
-    """An order is `refunding` only while a refund of it is open."""
+    """An order is `refunding` only while a refund of it is open, or failed and so the staff's."""
     for month in months_of(alias):
         rows = fetch(
             alias,
             f"SELECT o.id, o.updated_at FROM {month.order} o WHERE {_OURS} AND o.refunding AND NOT EXISTS "
             f"(SELECT 1 FROM {month.refund} r WHERE r.slot = o.slot AND r.order_id = o.id AND NOT r.unexpected "
-            f"AND r.status IN ('requested', {_words(OPEN_REFUNDS)})) LIMIT {MAX_FINDINGS}",
+            f"AND r.status IN ({_words(OPEN_REFUNDS | {RefundStatus.FAILED})})) LIMIT {MAX_FINDINGS}",
         )
         for order_id, updated_at in rows:
             yield Finding(

@@ -18,20 +18,27 @@ from apps.inventory.models import ReservationState
 from apps.inventory.places import inventory_aliases
 from apps.orders.audit.findings import CLOSED_STOCK_BOUND_S, HOLD_BOUND_S, Finding
 from apps.orders.audit.reading import MAX_SLOTS_READ, MonthTables, fetch, months_of, utc
-from apps.orders.domain import OrderStatus, StockTarget, stock_target
+from apps.orders.domain import FulfillmentStatus, OrderStatus, StockTarget, stock_target
 from apps.orders.models import OrderKind
 from apps.orders.services.reaper import reap_stale_holds
-from apps.orders.services.stock import sync_stock_of
+from apps.orders.services.stock import return_stock_of
 from apps.promotions.models import ClaimState
 from infra.sharding.ids import first_id_at
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_slot, shard_aliases
 
 _OPEN_STATES: Final = frozenset({ReservationState.HELD, ReservationState.CONFIRMED})
-_CHECKSUM: Final = "SUM(CRC32(CONCAT(order_id, ':', sku, ':', quantity)))"
+
+
+def _checksum(returned: str) -> str:
+    """Return the checksum of lines; `returned` is the column of the units that are back in stock."""
+    return f"SUM(CRC32(CONCAT(order_id, ':', sku, ':', quantity, ':', {returned})))"
+
 
 Sums = dict[tuple[int, bool], tuple[int, int]]
 """Count and checksum of lines by (slot, whether they are only held)."""
+Lines = dict[str, tuple[int, int]]
+"""Units of each SKU, and how many of them are back in stock."""
 
 
 def _statuses(target: StockTarget) -> str:
@@ -39,13 +46,17 @@ def _statuses(target: StockTarget) -> str:
 
 
 _HOLDING: Final = _statuses(StockTarget.HOLD)
-_SETTLED: Final = _statuses(StockTarget.SETTLE)
+_SETTLED: Final = (
+    f"(o.status IN ({_statuses(StockTarget.SETTLE)}) OR "
+    f"(o.status IN ({_statuses(StockTarget.RETURN)}) AND o.fulfillment_status <> '{FulfillmentStatus.NONE}'))"
+)
+_ORDER_ROW: Final = "o.id, o.kind, o.status, o.fulfillment_status, o.updated_at, l.sku, l.quantity, l.returned_quantity"
 _CLAIM: Final = "SELECT 1 FROM promotions_claim c WHERE c.slot = o.slot AND c.order_id = o.id"
 # Of orders that hold or have taken stock; imported ones never did. Flash orders hold a claim on their sale instead, and
 # have a reservation, a settled one, once their units have left the stock.
 _CONCERNED: Final = (
     f"o.kind = {OrderKind.REAL:d} AND o.source = '' AND "
-    f"((o.status IN ({_HOLDING}) AND NOT EXISTS ({_CLAIM})) OR (o.status IN ({_SETTLED}) AND o.id >= %s "
+    f"((o.status IN ({_HOLDING}) AND NOT EXISTS ({_CLAIM})) OR ({_SETTLED} AND o.id >= %s "
     f"AND NOT EXISTS ({_CLAIM} AND c.state <> {ClaimState.SETTLED:d})))"
 )
 _RESERVED: Final = (
@@ -59,7 +70,7 @@ class _Reserved:
     """What one order has reserved: rows that are open or settled."""
 
     states: set[int] = field(default_factory=set)
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=dict)
     updated_at: datetime | None = None
 
     @property
@@ -73,8 +84,9 @@ class _Ordered:
 
     kind: int
     status: str
+    fulfillment_status: str
     updated_at: datetime | None
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=dict)
 
 
 def reservations_agree_with_orders(_: str, now: datetime) -> Iterator[Finding]:
@@ -111,8 +123,9 @@ def _sums_of_orders(floor: int) -> Sums:
         for month in months_of(alias)
         for row in fetch(
             alias,
-            f"SELECT o.slot, o.status IN ({_HOLDING}), COUNT(*), {_CHECKSUM} FROM {month.order} o "
-            f"JOIN {month.line} l ON l.slot = o.slot AND l.order_id = o.id WHERE {_CONCERNED} GROUP BY 1, 2",
+            f"SELECT o.slot, o.status IN ({_HOLDING}), COUNT(*), {_checksum('returned_quantity')} "
+            f"FROM {month.order} o JOIN {month.line} l ON l.slot = o.slot AND l.order_id = o.id "
+            f"WHERE {_CONCERNED} GROUP BY 1, 2",
             [floor],
         )
     )
@@ -124,7 +137,7 @@ def _sums_of_reservations(floor: int) -> Sums:
         for alias in inventory_aliases()
         for row in fetch(
             alias,
-            f"SELECT slot, state <> {ReservationState.SETTLED:d}, COUNT(*), {_CHECKSUM} "
+            f"SELECT slot, state <> {ReservationState.SETTLED:d}, COUNT(*), {_checksum('returned')} "
             f"FROM inventory_reservation WHERE {_RESERVED} GROUP BY 1, 2",
             [floor],
         )
@@ -161,16 +174,23 @@ def _judge(alias: str, order_id: int, order: _Ordered | None, reserved: _Reserve
             return tell(f"stock was deducted for {what}")
         mend = _reap if order is None else partial(_release, order_id)
         return tell(f"units are held for {what}", since=reserved.updated_at, bound_s=HOLD_BOUND_S, mend=mend)
-    target = stock_target(OrderStatus(order.status))
+    target = stock_target(OrderStatus(order.status), FulfillmentStatus(order.fulfillment_status))
     if target in (StockTarget.RELEASE, StockTarget.RETURN):
         return None if reserved is None else _late(tell, order_id, order, reserved)
     if reserved is None:
         return tell(f"{order.status}, and nothing is reserved or deducted for it")
-    if reserved.lines != order.lines:
+    if not _may_become(reserved.lines, order.lines):
         return tell(f"{order.status}: its lines are {order.lines}, its reservation {reserved.lines}")
-    if reserved.is_open != (target == StockTarget.HOLD):
+    if reserved.is_open != (target == StockTarget.HOLD) or reserved.lines != order.lines:
         return _late(tell, order_id, order, reserved)
     return None
+
+
+def _may_become(reserved: Lines, ordered: Lines) -> bool:
+    """Tell whether a reservation only has to follow its order: the same units, no more of them back in stock."""
+    return reserved.keys() == ordered.keys() and all(
+        units == ordered[sku][0] and returned <= ordered[sku][1] for sku, (units, returned) in reserved.items()
+    )
 
 
 def _late(tell: Callable[..., Finding], order_id: int, order: _Ordered, reserved: _Reserved) -> Finding:
@@ -200,14 +220,14 @@ def _orders_in_slot(alias: str, slot: int, floor: int) -> dict[int, _Ordered]:
     for month in months_of(alias):
         rows = fetch(
             alias,
-            f"SELECT o.id, o.kind, o.status, o.updated_at, l.sku, l.quantity FROM {month.order} o "
+            f"SELECT {_ORDER_ROW} FROM {month.order} o "
             f"LEFT JOIN {month.line} l ON l.slot = o.slot AND l.order_id = o.id WHERE o.slot = %s AND {_CONCERNED}",
             [slot, floor],
         )
-        for order_id, kind, status, updated_at, sku, quantity in rows:
-            order = orders.setdefault(order_id, _Ordered(kind, status, utc(updated_at)))
+        for order_id, kind, status, fulfillment, updated_at, sku, *units in rows:
+            order = orders.setdefault(order_id, _Ordered(kind, status, fulfillment, utc(updated_at)))
             if sku is not None:
-                order.lines[sku] = quantity
+                order.lines[sku] = units[0], units[1]
     return orders
 
 
@@ -222,31 +242,31 @@ def _orders_by_id(alias: str, slot: int, order_ids: Iterable[int]) -> dict[int, 
         if month not in tables:
             continue
         marks = ", ".join(["%s"] * len(ids))
-        for order_id, kind, status, updated_at, sku, quantity in fetch(
+        for order_id, kind, status, fulfillment, updated_at, sku, *units in fetch(
             alias,
-            f"SELECT o.id, o.kind, o.status, o.updated_at, l.sku, l.quantity FROM {tables[month].order} o "
+            f"SELECT {_ORDER_ROW} FROM {tables[month].order} o "
             f"LEFT JOIN {tables[month].line} l ON l.slot = o.slot AND l.order_id = o.id "
             f"WHERE o.slot = %s AND o.id IN ({marks})",
             [slot, *ids],
         ):
-            order = orders.setdefault(order_id, _Ordered(kind, status, utc(updated_at)))
+            order = orders.setdefault(order_id, _Ordered(kind, status, fulfillment, utc(updated_at)))
             if sku is not None:
-                order.lines[sku] = quantity
+                order.lines[sku] = units[0], units[1]
     return orders
 
 
 def _reservations_in_slot(slot: int, floor: int) -> dict[int, _Reserved]:
     reservations: dict[int, _Reserved] = defaultdict(_Reserved)
     for alias in inventory_aliases():
-        for order_id, state, sku, quantity, updated_at in fetch(
+        for order_id, state, sku, quantity, returned, updated_at in fetch(
             alias,
-            "SELECT order_id, state, sku, quantity, updated_at FROM inventory_reservation "
+            "SELECT order_id, state, sku, quantity, returned, updated_at FROM inventory_reservation "
             f"WHERE slot = %s AND {_RESERVED}",
             [slot, floor],
         ):
             reservation = reservations[order_id]
             reservation.states.add(state)
-            reservation.lines[sku] = quantity
+            reservation.lines[sku] = quantity, returned
             reservation.updated_at = utc(updated_at)
     return dict(reservations)
 
@@ -260,4 +280,4 @@ def _release(order_id: int, now: datetime) -> None:
 
 
 def _sync(order_id: int, now: datetime) -> None:
-    sync_stock_of([order_id], now=now)
+    return_stock_of([order_id], now=now)

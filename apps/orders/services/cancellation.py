@@ -2,13 +2,14 @@
 
 from datetime import datetime
 
-from apps.orders.domain import Closure, OrderStatus
+from apps.orders.domain import Closure, OrderStatus, PaymentStatus
 from apps.orders.errors import OrderNotCancellable, OrderNotFound
 from apps.orders.events import CANCELLED, REFUNDING
 from apps.orders.locks import lock_order
 from apps.orders.models import Order
 from apps.orders.selectors import order_items
 from apps.orders.services.free_orders import owe_settling
+from apps.orders.services.refunds import unrefunded_items
 from apps.orders.services.stock import owe_stock_change
 from apps.orders.services.transitions import advance
 from apps.orders.snapshots import order_view
@@ -58,7 +59,11 @@ def _cancel(place: Place, order: Order, *, reason: str, actor: str, now: datetim
         cancelled = advance(
             place,
             order,
-            changes={"closed_as": Closure.CANCELLED, "cancel_reason": reason},
+            changes={
+                "closed_as": Closure.CANCELLED,
+                "payment_status": PaymentStatus.UNPAID,  # money that was only held for it is given up
+                "cancel_reason": reason,
+            },
             kind=CANCELLED,
             actor=actor,
             detail="",
@@ -76,7 +81,9 @@ def _cancel(place: Place, order: Order, *, reason: str, actor: str, now: datetim
             now=now,
         )
         if order.total:
-            refund_order(place, order_id=order.id, reason="The order was cancelled.", now=now)
+            refund_order(
+                place, order_id=order.id, reason="The order was cancelled.", items=unrefunded_items(order.id), now=now
+            )
         else:
             owe_settling(place, order.id, now=now)
     else:

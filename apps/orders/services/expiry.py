@@ -8,7 +8,7 @@ from typing import Final
 from cachetools import TTLCache
 from django.conf import settings
 
-from apps.orders.domain import Closure, OrderStatus
+from apps.orders.domain import Closure, OrderStatus, PaymentStatus
 from apps.orders.errors import OrderChanged
 from apps.orders.events import EXPIRED
 from apps.orders.models import Order
@@ -28,6 +28,7 @@ from infra.sharding.months import Month
 from infra.sharding.places import place_of_order, shard_atomic
 
 BATCH_SIZE: Final = 100
+_WAITING: Final = (OrderStatus.PENDING_PAYMENT, PaymentStatus.UNPAID)
 # Columns that a sweep does not need; each costs a decryption a row.
 _UNNEEDED: Final = ("address", "note", "cancel_reason")
 # A month that has ended without an unpaid order gets none any more: it is asked about again only for moved slots.
@@ -58,6 +59,7 @@ class ExpirySweep:
         overdue = (
             Order.objects.in_month(self._alias, month)
             .filter(status=OrderStatus.PENDING_PAYMENT, expires_at__lte=self._now)
+            .exclude(payment_status=PaymentStatus.AUTHORIZED)  # its money is held, until the hold lapses
             .order_by("expires_at", "id")
             .defer(*_UNNEEDED)
         )
@@ -78,7 +80,7 @@ class ExpirySweep:
         for order in orders:
             if order.id in undecided and self._provider_has_spoken(order):
                 current = find_order(order.id)
-                if current is not None and current.status == OrderStatus.PENDING_PAYMENT:
+                if current is not None and (current.status, current.payment_status) == _WAITING:
                     self._expire([current], had_attempts=True)
                 else:
                     self.counts["paid"] += 1

@@ -5,27 +5,34 @@ lock), then the payment. The provider is called outside of it, always with a row
 so that a crash on either side of the call loses nothing: the key's repeat or the poll makes the same call again.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from django.db.models import F
-
 from apps.orders.domain import OrderStatus, PaymentStatus
 from apps.orders.errors import OrderChanged, OrderNotPayable
 from apps.orders.events import (
+    AUTHORIZED,
+    CAPTURE_REQUESTED,
     PAID,
     PAYMENT_FAILED,
     PAYMENT_STARTED,
     PAYMENT_UNEXPECTED,
     PAYMENT_UPDATED,
-    REFUNDED,
+    REFUND_FAILED,
 )
-from apps.orders.models import Order, OrderLine
+from apps.orders.models import Order
 from apps.orders.selectors import find_order, get_order_row
 from apps.orders.services.points import settle_points
+from apps.orders.services.refunds import (
+    kind_after_refund,
+    note_refunded_quantities,
+    order_after_refund,
+    refund_payload,
+)
 from apps.orders.services.stock import owe_stock_change
 from apps.orders.services.transitions import advance
 from apps.orders.types import PaymentRequest, StartedPayment
@@ -36,10 +43,11 @@ from apps.payments.errors import (
     CallbackRepeated,
     PaymentNotFound,
     ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
 )
-from apps.payments.selectors import get_attempt, get_refund, refunds_of
+from apps.payments.selectors import accepted_attempt, authorized_attempt, get_attempt, get_refund
 from apps.payments.types import (
-    OPEN_REFUNDS,
     AttemptChange,
     AttemptStatus,
     AttemptView,
@@ -47,6 +55,7 @@ from apps.payments.types import (
     CallbackResult,
     PaymentOutcome,
     Reaction,
+    Reference,
     RefundChange,
     RefundOutcome,
     RefundReaction,
@@ -57,8 +66,9 @@ from infra.errors import Overloaded
 from infra.idempotency.errors import KeyTaken
 from infra.idempotency.services import complete, find_answer, remember
 from infra.mysql.retry import with_deadlock_retry
-from infra.sharding.months import Month
 from infra.sharding.places import Place, place_of_order
+
+_log = logging.getLogger(__name__)
 
 _MAX_TRIES: Final = 8
 T = TypeVar("T")
@@ -90,6 +100,25 @@ def start_payment(request: PaymentRequest, *, render: Callable[[AttemptView], by
     return StartedPayment(body=body, replayed=opened.was_there)
 
 
+def capture_payment(*, order_id: int, reason: str, actor: str, now: datetime) -> AttemptView:
+    """Capture the money that is held for an order: when its shipping starts, or when the staff say so.
+
+    Returns the attempt, `succeeded` where the provider has answered; where it has not, the capture is owed and tried
+    until it is done. Idempotent: a capture that is done or owed is not begun again. Raises OrderNotPayable when nothing
+    is held.
+    Concurrency: against a cancellation, whichever comes first wins; money that is captured all the same is given back.
+    """
+    attempt = _record(order_id, lambda place: _owe_capture(place, order_id, reason=reason, actor=actor, now=now))
+    if attempt.status == AttemptStatus.AUTHORIZED:
+        try:
+            outcome = payments.ask_provider(attempt)
+        except (ProviderTimeout, ProviderUnavailable, ProviderRefused):
+            _log.warning("the capture of %s is left to the poll", attempt.payment_id, exc_info=True)
+        else:
+            record_payment_outcome(order_id=order_id, n=attempt.n, outcome=outcome, now=now)
+    return _existing_attempt(order_id, attempt.n)
+
+
 def record_payment_outcome(*, order_id: int, n: int, outcome: PaymentOutcome, now: datetime) -> AttemptChange:
     """Move an attempt and its order by a provider's word that was asked for.
 
@@ -102,9 +131,15 @@ def record_payment_outcome(*, order_id: int, n: int, outcome: PaymentOutcome, no
     return change
 
 
-def record_refund_outcome(*, order_id: int, n: int, outcome: RefundOutcome, now: datetime) -> RefundChange:
-    """Move a refund and its order by a provider's word that was asked for; promises as `record_payment_outcome`."""
-    change = _record(order_id, lambda place: _move_refund(place, order_id, n, outcome, now=now))
+def record_refund_outcome(
+    *, order_id: int, n: int, try_n: int, outcome: RefundOutcome, is_latest: bool = False, now: datetime
+) -> RefundChange:
+    """Move a refund and its order by a provider's word about a try; promises as `record_payment_outcome`.
+
+    `is_latest`: no later try was sent, so that the word about this one counts.
+    """
+    about = Reference(is_refund=True, order_id=order_id, n=n, try_n=try_n)
+    change = _record(order_id, lambda place: _move_refund(place, about, outcome, is_latest=is_latest, now=now))
     if change.alerts:
         _alert_refund(_existing_refund(order_id, n), change, outcome)
     return change
@@ -125,13 +160,12 @@ def receive_callback(
         raise PaymentNotFound("There is no payment under this reference.")
     if reference.is_refund != isinstance(notice.outcome, RefundOutcome):
         raise CallbackMalformed("The reference is not of the kind that the event tells of.")
-    order_id, n = reference.order_id, reference.n
-    if reference.is_refund:
-        _existing_refund(order_id, n)
-    else:
-        _existing_attempt(order_id, n)
+    if not reference.is_refund:
+        _existing_attempt(reference.order_id, reference.n)
+    elif reference.try_n > _existing_refund(reference.order_id, reference.n).tries:
+        raise PaymentNotFound("There is no such refund.")
     try:
-        result = _record(order_id, lambda place: _apply_notice(place, notice, order_id, n, now=now))
+        result = _record(reference.order_id, lambda place: _apply_notice(place, notice, reference, now=now))
     except CallbackRepeated:
         payments.count_callback(notice, "repeated")
         return None
@@ -139,6 +173,10 @@ def receive_callback(
     if result in (CallbackResult.CONTRADICTION, CallbackResult.MISMATCH):
         payments.alert_staff(
             provider=notice.provider, kind=result, reference=notice.reference, detail=f"event {notice.event_id}"
+        )
+    elif reference.is_refund and _existing_refund(reference.order_id, reference.n).status == RefundStatus.FAILED:
+        payments.alert_staff(
+            provider=notice.provider, kind="refund_failed", reference=notice.reference, detail="all tries are spent"
         )
     return result
 
@@ -178,6 +216,8 @@ def _write_attempt(place: Place, request: PaymentRequest, *, now: datetime) -> A
         raise OrderNotPayable("Only an order that waits for its payment can be paid.")
     if not order.total:
         raise OrderNotPayable("This order costs nothing; it is paid by itself.")
+    if order.payment_status == PaymentStatus.AUTHORIZED:
+        raise OrderNotPayable("The payment of this order is authorized already.")
     advance(place, order, changes={}, kind=PAYMENT_STARTED, actor="shopper", detail=request.provider, now=now)
     attempt = payments.create_attempt(
         place,
@@ -194,9 +234,35 @@ def _write_attempt(place: Place, request: PaymentRequest, *, now: datetime) -> A
     return attempt
 
 
+def _owe_capture(place: Place, order_id: int, *, reason: str, actor: str, now: datetime) -> AttemptView:
+    order = _existing_order(order_id)
+    if (paid := accepted_attempt(order_id)) is not None:
+        return paid
+    held = authorized_attempt(order_id)
+    if held is None or order.payment_status != PaymentStatus.AUTHORIZED:
+        raise OrderNotPayable("No money is held for this order.")
+    if held.capture_owed:
+        return held
+    advance(
+        place,
+        order,
+        changes={},
+        kind=CAPTURE_REQUESTED,
+        actor=actor,
+        detail=reason[:255],
+        now=now,
+        payload={"payment_id": held.payment_id, "amount": str(held.amount), "currency": held.currency},
+    )
+    payments.owe_capture(place, held, now=now)
+    return _existing_attempt(order_id, held.n)
+
+
 def _move_payment(place: Place, order_id: int, n: int, outcome: PaymentOutcome, *, now: datetime) -> AttemptChange:
     order, attempt = _existing_order(order_id), _existing_attempt(order_id, n)
-    change = payments.judge_outcome(attempt, outcome, takes_money=order.status == OrderStatus.PENDING_PAYMENT)
+    waits = order.status == OrderStatus.PENDING_PAYMENT
+    change = payments.judge_outcome(
+        attempt, outcome, takes_money=waits, takes_hold=waits and order.payment_status == PaymentStatus.UNPAID
+    )
     if not change.changed:
         return change
     payload = {
@@ -209,7 +275,7 @@ def _move_payment(place: Place, order_id: int, n: int, outcome: PaymentOutcome, 
     advance(
         place,
         order,
-        changes={"payment_status": PaymentStatus.PAID, "paid_at": now} if pays else {},
+        changes=_order_after_payment(order, change, pays=pays, now=now),
         kind=_kind_of(change),
         actor=f"provider:{attempt.provider}",
         detail=f"{attempt.payment_id}: {change.after}",
@@ -223,50 +289,49 @@ def _move_payment(place: Place, order_id: int, n: int, outcome: PaymentOutcome, 
     return change
 
 
-def _move_refund(place: Place, order_id: int, n: int, outcome: RefundOutcome, *, now: datetime) -> RefundChange:
-    order, refund = _existing_order(order_id), _existing_refund(order_id, n)
-    change = payments.judge_refund_outcome(refund, outcome)
+def _move_refund(
+    place: Place, about: Reference, outcome: RefundOutcome, *, is_latest: bool = False, now: datetime
+) -> RefundChange:
+    order, refund = _existing_order(about.order_id), _existing_refund(about.order_id, about.n)
+    change = payments.judge_refund_outcome(refund, outcome, try_n=about.try_n, is_latest=is_latest)
     if not change.changed:
         return change
-    changes = _order_after_refund(order, refund) if _gives_back(change) else {}
+    changes = order_after_refund(order, refund) if _gives_back(change) else {}
     refunded = advance(
         place,
         order,
         changes=changes,
-        kind=REFUNDED if changes.get("payment_status") == PaymentStatus.REFUNDED else PAYMENT_UPDATED,
+        kind=REFUND_FAILED if change.after == RefundStatus.FAILED else kind_after_refund(changes),
         actor="provider",
         detail=f"{refund.refund_id}: {change.after}",
         now=now,
-        payload={
-            "refund_id": refund.refund_id,
-            "refund": str(change.after),
-            "amount": str(refund.amount),
-            "currency": refund.currency,
-        },
+        payload=refund_payload(refund, change.after),
     )
     payments.apply_refund_change(place, refund, change, now=now)
     if _gives_back(change):
-        _note_refunded_quantities(place, refund)
+        note_refunded_quantities(place, refund)
         settle_points(place, refunded, refund_n=refund.n, now=now)
     return change
 
 
-def _apply_notice(place: Place, notice: CallbackNotice, order_id: int, n: int, *, now: datetime) -> CallbackResult:
+def _apply_notice(place: Place, notice: CallbackNotice, about: Reference, *, now: datetime) -> CallbackResult:
     """Apply a delivery and store it; raises CallbackRepeated, which undoes both."""
     if payments.callback_was_seen(place, notice):
         raise CallbackRepeated(notice.event_id)
     if not payments.is_own_account(notice):
         result = CallbackResult.MISMATCH
     elif isinstance(notice.outcome, RefundOutcome):
-        result = _REFUND_RESULTS[_move_refund(place, order_id, n, notice.outcome, now=now).reaction]
+        result = _REFUND_RESULTS[_move_refund(place, about, notice.outcome, now=now).reaction]
     else:
-        result = _PAYMENT_RESULTS[_move_payment(place, order_id, n, notice.outcome, now=now).reaction]
-    payments.store_callback(place, notice, order_id=order_id, result=result, now=now)
+        moved = _move_payment(place, about.order_id, about.n, notice.outcome, now=now)
+        result = _PAYMENT_RESULTS[moved.reaction]
+    payments.store_callback(place, notice, order_id=about.order_id, result=result, now=now)
     return result
 
 
 _PAYMENT_RESULTS: Final[Mapping[Reaction, CallbackResult]] = {
     Reaction.MOVE: CallbackResult.APPLIED,
+    Reaction.AUTHORIZE: CallbackResult.APPLIED,
     Reaction.CAPTURE: CallbackResult.APPLIED,
     Reaction.IGNORE: CallbackResult.IGNORED,
     Reaction.CONTRADICTION: CallbackResult.CONTRADICTION,
@@ -274,6 +339,7 @@ _PAYMENT_RESULTS: Final[Mapping[Reaction, CallbackResult]] = {
 }
 _REFUND_RESULTS: Final[Mapping[RefundReaction, CallbackResult]] = {
     RefundReaction.MOVE: CallbackResult.APPLIED,
+    RefundReaction.RETRY: CallbackResult.APPLIED,
     RefundReaction.IGNORE: CallbackResult.IGNORED,
     RefundReaction.CONTRADICTION: CallbackResult.CONTRADICTION,
     RefundReaction.MISMATCH: CallbackResult.MISMATCH,
@@ -303,39 +369,28 @@ def _retry(transaction: Callable[[], T]) -> T:
     raise Overloaded("The order is being changed by too many at once. Nothing was taken.")
 
 
+def _order_after_payment(order: Order, change: AttemptChange, *, pays: bool, now: datetime) -> dict[str, object]:
+    """Return what a provider's word about a payment changes in the order."""
+    if pays:
+        return {"payment_status": PaymentStatus.PAID, "paid_at": now}
+    if change.authorized:
+        return {"payment_status": PaymentStatus.AUTHORIZED}
+    if change.lost_hold and order.payment_status == PaymentStatus.AUTHORIZED:
+        return {"payment_status": PaymentStatus.UNPAID}
+    return {}
+
+
 def _kind_of(change: AttemptChange) -> str:
     if change.captured:
         return PAYMENT_UNEXPECTED if change.unexpected else PAID
+    if change.authorized:
+        return AUTHORIZED
     return PAYMENT_FAILED if change.after == AttemptStatus.FAILED else PAYMENT_UPDATED
 
 
 def _gives_back(change: RefundChange) -> bool:
     """Tell whether the order's own money has gone back by this change."""
     return change.after == RefundStatus.SUCCEEDED and not change.unexpected
-
-
-def _order_after_refund(order: Order, refund: RefundView) -> dict[str, object]:
-    """Return what the success of a refund of the order's own money changes in the order."""
-    refunded_total = Decimal(order.refunded_total) + refund.amount
-    if refunded_total >= Decimal(order.total):
-        return {"refunded_total": refunded_total, "payment_status": PaymentStatus.REFUNDED, "refunding": False}
-    still_open = any(
-        other.status in OPEN_REFUNDS and other.n != refund.n and not other.unexpected for other in refunds_of(order.id)
-    )
-    return {
-        "refunded_total": refunded_total,
-        "payment_status": PaymentStatus.PARTIALLY_REFUNDED,
-        "refunding": bool(order.refunding) and still_open,
-    }
-
-
-def _note_refunded_quantities(place: Place, refund: RefundView) -> None:
-    """Raise the refunded quantity of the lines that a refund names; one that names none is for all of them."""
-    lines = OrderLine.objects.at(place, Month.of_id(refund.order_id)).filter(order_id=refund.order_id)
-    if not refund.items:
-        lines.update(refunded_quantity=F("quantity"))
-    for item in refund.items:
-        lines.filter(sku=item.sku).update(refunded_quantity=F("refunded_quantity") + item.quantity)
 
 
 def _existing_order(order_id: int) -> Order:

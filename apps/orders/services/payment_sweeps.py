@@ -16,9 +16,17 @@ from django.db import DatabaseError
 from apps.orders.services.payment import record_payment_outcome, record_refund_outcome
 from apps.orders.types import SweepReport
 from apps.payments import services as payments
-from apps.payments.errors import PaymentNotFound, ProviderRefused, UnknownAtProvider
+from apps.payments.errors import PaymentNotFound, ProviderRefused, ProviderUnavailable, UnknownAtProvider
 from apps.payments.selectors import get_attempt, get_refund
-from apps.payments.types import OPEN_REFUNDS, AttemptStatus, PaymentOutcome, RefundOutcome, RefundStatus
+from apps.payments.types import (
+    OPEN_REFUNDS,
+    AttemptStatus,
+    PaymentOutcome,
+    RefundChange,
+    RefundOutcome,
+    RefundStatus,
+    RefundView,
+)
 from infra.errors import DomainError
 from infra.followups.rounds import shard_round
 from infra.followups.services import done, due, postpone, put_off
@@ -86,7 +94,9 @@ def _poll(follow_up: FollowUp, *, now: datetime) -> str:
         outcome = PaymentOutcome(AttemptStatus.FAILED)
     change = record_payment_outcome(order_id=attempt.order_id, n=attempt.n, outcome=outcome, now=now)
     closed_at = attempt.updated_at if change.after == attempt.status else now
-    delay_s = payments.next_poll_s(change.after, age_s=(now - closed_at).total_seconds())
+    delay_s = payments.next_poll_s(
+        change.after, age_s=(now - closed_at).total_seconds(), capture_owed=attempt.capture_owed
+    )
     if delay_s is None:
         done(follow_up)
     else:
@@ -103,13 +113,37 @@ def _drive(follow_up: FollowUp, *, now: datetime) -> str:
     attempt = get_attempt(refund.order_id, refund.attempt_n)
     if attempt is None:
         raise PaymentNotFound(f"{refund.refund_id} is of an attempt that is not there.")
-    try:
-        outcome = payments.execute_refund(refund, provider=attempt.provider)
-    except ProviderRefused:
-        outcome = RefundOutcome(RefundStatus.FAILED)
-    change = record_refund_outcome(order_id=refund.order_id, n=refund.n, outcome=outcome, now=now)
+    is_repeat = refund.status == RefundStatus.APPROVED and refund.tries > 1
+    try_at = refund.updated_at + timedelta(seconds=payments.refund_try_delay_s(refund.tries))
+    if is_repeat and try_at > now:
+        put_off(follow_up, until=try_at)
+        return "waiting"
+    change = _after_failed_try(refund, attempt.provider, now=now) if is_repeat else None
+    if change is None:
+        try:
+            outcome = payments.execute_refund(refund, provider=attempt.provider)
+        except ProviderRefused:
+            outcome = RefundOutcome(RefundStatus.FAILED)
+        change = record_refund_outcome(
+            order_id=refund.order_id, n=refund.n, try_n=refund.tries, outcome=outcome, now=now
+        )
     if change.after in OPEN_REFUNDS:
         put_off(follow_up, until=now + timedelta(seconds=_REFUND_CHECK_S))
     else:
         done(follow_up)
     return str(change.after)
+
+
+def _after_failed_try(refund: RefundView, provider: str, *, now: datetime) -> RefundChange | None:
+    """Make sure that the try before has failed; where it went through after all, take that, and try no more.
+
+    A try that is still under way there is waited for (ProviderUnavailable).
+    """
+    outcome = payments.ask_about_failed_try(refund, provider=provider)
+    if outcome.status == RefundStatus.FAILED:
+        return None
+    if outcome.status == RefundStatus.PROCESSING:
+        raise ProviderUnavailable(f"{refund.refund_id} was told to have failed, and is still under way.")
+    return record_refund_outcome(
+        order_id=refund.order_id, n=refund.n, try_n=refund.tries - 1, outcome=outcome, is_latest=True, now=now
+    )

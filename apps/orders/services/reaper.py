@@ -133,7 +133,7 @@ def void_order(place: Place, hold: Hold, *, now: datetime) -> Order:
 
 def _kinds(order_ids: Iterable[int]) -> dict[int, OrderKind]:
     """Return what stands under each id: a real order or a tombstone; absent ids are absent."""
-    return {order_id: kind for order_id, (kind, _) in states_of(order_ids).items()}
+    return {order_id: state.kind for order_id, state in states_of(order_ids).items()}
 
 
 def _stale_orders(before: datetime) -> Iterator[Sequence[Hold]]:

@@ -6,7 +6,7 @@ are compare-and-set and only ever go forward, so any number of runs, at once or 
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -14,9 +14,9 @@ from django.db import DatabaseError
 
 from apps.inventory import services as inventory
 from apps.inventory.errors import StockMismatch
-from apps.orders.domain import OrderStatus, StockTarget, stock_target
+from apps.orders.domain import FulfillmentStatus, OrderStatus, StockTarget, stock_target
 from apps.orders.models import OrderKind
-from apps.orders.selectors import states_of
+from apps.orders.selectors import OrderState, order_items, states_of
 from apps.orders.services.flash_stock import flash_claims_of, sync_flash_units
 from apps.orders.types import SweepReport
 from apps.promotions.errors import TransferMismatch
@@ -30,6 +30,7 @@ from infra.sharding.places import Place
 _log = logging.getLogger(__name__)
 
 STOCK_FOLLOW_UP: Final = "stock"
+RETURN_FOLLOW_UP: Final = "stock_return"
 BATCH_SIZE: Final = 200
 
 
@@ -38,14 +39,23 @@ def owe_stock_change(place: Place, order_id: int, *, now: datetime) -> None:
     schedule(place, kind=STOCK_FOLLOW_UP, order_id=order_id, due_at=now, now=now)
 
 
+def owe_stock_return(place: Place, order_id: int, *, now: datetime) -> None:
+    """Owe the stock single units, in the transaction that raises the lines' `returned_quantity`.
+
+    Its own kind, so that the moves of all the other orders need not look for such units.
+    """
+    schedule(place, kind=RETURN_FOLLOW_UP, order_id=order_id, due_at=now, now=now)
+
+
 def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
     """Bring the reservations of the orders in line; returns counts by target. Unknown orders are left alone."""
     targets: dict[StockTarget, list[int]] = defaultdict(list)
     flash_targets: dict[StockTarget, list[int]] = defaultdict(list)
-    statuses = statuses_of(order_ids)
-    flash_orders = flash_claims_of(statuses)
-    for order_id, status in statuses.items():
-        (flash_targets if order_id in flash_orders else targets)[stock_target(status)].append(order_id)
+    states = _real(states_of(order_ids))
+    flash_orders = flash_claims_of(states)
+    for order_id, state in states.items():
+        target = stock_target(OrderStatus(state.status), FulfillmentStatus(state.fulfillment_status))
+        (flash_targets if order_id in flash_orders else targets)[target].append(order_id)
     if settled := targets[StockTarget.SETTLE]:
         inventory.settle(settled, now=now)
     # What was settled is restocked, what is still held is released; each skips the orders that it is not for.
@@ -59,6 +69,17 @@ def sync_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
     return SweepReport(dict(counts))
 
 
+def return_stock_of(order_ids: Collection[int], *, now: datetime) -> SweepReport:
+    """Bring the reservations in line, and then back into stock what the lines say has returned of paid orders."""
+    report = sync_stock_of(order_ids, now=now)
+    returned = {
+        order_id: {line.sku: line.returned_quantity for line in order_items(order_id) if line.returned_quantity}
+        for order_id in _real(states_of(order_ids))
+    }
+    inventory.restock_units(returned, now=now)
+    return report
+
+
 def sync_due_stock(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
     """Do the moves that are owed on every shard; a shard or stock that is down waits its turn.
 
@@ -69,21 +90,22 @@ def sync_due_stock(*, now: datetime, limit: int = BATCH_SIZE) -> SweepReport:
 
     def drain(alias: str) -> int:
         drained_count = 0
-        while owed := due(alias, kind=STOCK_FOLLOW_UP, now=now, limit=limit):
-            drained_count += len(owed)
-            counts.update(_drain(owed, now=now))
-            if len(owed) < limit:
-                break
+        for kind, move in ((STOCK_FOLLOW_UP, sync_stock_of), (RETURN_FOLLOW_UP, return_stock_of)):
+            while owed := due(alias, kind=kind, now=now, limit=limit):
+                drained_count += len(owed)
+                counts.update(_drain(owed, move, now=now))
+                if len(owed) < limit:
+                    break
         return drained_count
 
     shard_round("stock follow-ups", drain)
     return SweepReport(dict(counts))
 
 
-def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
+def _drain(owed: Sequence[FollowUp], move: Callable[..., SweepReport], *, now: datetime) -> Mapping[str, int]:
     """Do what one batch of follow-ups owes; where the batch fails, each by itself, so that one cannot hold up all."""
     try:
-        counts = sync_stock_of([item.order_id for item in owed], now=now).counts
+        counts = move([item.order_id for item in owed], now=now).counts
     except (DatabaseError, DomainError, StockMismatch, TransferMismatch) as error:
         _log.warning("stock moves of %d orders failed: %s", len(owed), error)
         if len(owed) == 1:
@@ -95,7 +117,7 @@ def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
             return {"postponed": len(owed)}
         singly: Counter[str] = Counter()
         for item in owed:
-            singly.update(_drain([item], now=now))
+            singly.update(_drain([item], move, now=now))
         return singly
     done_all(owed)
     return counts
@@ -103,8 +125,8 @@ def _drain(owed: Sequence[FollowUp], *, now: datetime) -> Mapping[str, int]:
 
 def statuses_of(order_ids: Iterable[int]) -> dict[int, OrderStatus]:
     """Return the statuses of those of the orders that are there; tombstones are not."""
-    return {
-        order_id: OrderStatus(status)
-        for order_id, (kind, status) in states_of(order_ids).items()
-        if kind == OrderKind.REAL
-    }
+    return {order_id: OrderStatus(state.status) for order_id, state in _real(states_of(order_ids)).items()}
+
+
+def _real(states: Mapping[int, OrderState]) -> dict[int, OrderState]:
+    return {order_id: state for order_id, state in states.items() if state.kind == OrderKind.REAL}

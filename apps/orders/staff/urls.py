@@ -5,11 +5,13 @@ from typing import Final
 
 from django.http import HttpResponse
 
-from apps.orders.staff import flash, flash_blocks, flash_calendar, flash_preview, views
+from apps.orders.staff import flash, flash_blocks, flash_calendar, flash_preview, payments, views
 
 PAGES: Final[tuple[tuple[str, Callable[..., HttpResponse], str], ...]] = (
     ("orders/", views.order_list, "orders-list"),
     ("orders/<int:order_id>/", views.order_detail, "orders-order"),
+    ("orders/<int:order_id>/refunds/<int:n>/", payments.decide_refund, "orders-refund"),
+    ("orders/<int:order_id>/capture/", payments.capture, "orders-capture"),
     ("flash-sales/", flash.sale_list, "flash-sales"),
     ("flash-sales/new/", flash.sale_new, "flash-sales-new"),
     ("flash-sales/calendar/", flash_calendar.calendar, "flash-sales-calendar"),

@@ -18,8 +18,10 @@ from apps.orders.domain import round_money
 from apps.orders.selectors import find_order, order_items, recent_orders, staff_events
 from apps.orders.snapshots import order_view
 from apps.orders.staff.forms import OrderSearchForm
+from apps.orders.staff.payments import CAPTURE, DECIDE
 from apps.orders.types import OrderFilter, OrderSummary
-from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_of
+from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_for_staff, refunds_of
+from apps.payments.types import RefundView
 from infra.api.fields import MAX_ID
 from infra.events.collector import EventsCollector
 from infra.sharding.places import place_of_order, shard_aliases
@@ -70,9 +72,9 @@ def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
                 )
                 for attempt in attempts_of(order_id)
             ],
-            "refunds": [
-                replace(refund, amount=round_money(refund.amount, refund.currency)) for refund in refunds_of(order_id)
-            ],
+            "refunds": [_in_its_decimals(refund) for refund in refunds_of(order_id)],
+            "may_decide": request.user.has_perm(DECIDE),
+            "may_capture": request.user.has_perm(CAPTURE),
         }
     except OperationalError:
         alias = place_of_order(order_id).alias
@@ -81,19 +83,27 @@ def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
 
 
 def queues(request: HttpRequest) -> HttpResponse:
-    """Show depth and age of outboxes, dead letters and follow-ups, and callbacks that need a look."""
+    """Show depth and age of outboxes, dead letters and follow-ups, and refunds and callbacks that need a look."""
     rows = [
         GaugeRow(sample.name, ", ".join(sample.labels.values()), sample.value)
         for metric in _gauges.collect()
         for sample in metric.samples
     ]
-    callbacks, unreachable = [], []
+    callbacks, refunds, unreachable = [], [], []
     for alias in shard_aliases():
         try:
             callbacks += alerted_callbacks(alias, limit=ROWS_A_PAGE)
+            refunds += [_in_its_decimals(refund) for refund in refunds_for_staff(alias, limit=ROWS_A_PAGE)]
         except OperationalError:
             unreachable.append(alias)
-    context = {"rows": rows, "callbacks": callbacks, "unreachable": unreachable, "title": "Queues"}
+    refunds.sort(key=lambda refund: refund.updated_at)
+    context = {
+        "rows": rows,
+        "callbacks": callbacks,
+        "refunds": refunds,
+        "unreachable": unreachable,
+        "title": "Queues",
+    }
     return _page(request, "orders/staff/queues.html", context)
 
 
@@ -129,6 +139,10 @@ def _found(asked: Mapping[str, object]) -> dict[str, object]:
         query = {name: value for name, value in asked.items() if value and name != "before"}
         found["next_url"] = f"{reverse('admin:orders-list')}?{urlencode(query | {'before': orders[-1].id})}"
     return found
+
+
+def _in_its_decimals(refund: RefundView) -> RefundView:
+    return replace(refund, amount=round_money(refund.amount, refund.currency))
 
 
 def _page(request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200) -> HttpResponse:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from apps.payments.types import CallbackNotice, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+from apps.payments.types import CallbackNotice, Money, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
 
 
 class Provider(Protocol):
@@ -18,6 +18,8 @@ class Provider(Protocol):
     name: str
     account: str
     """Our merchant account there; a callback for another one is not ours."""
+    captures_apart: bool
+    """Whether payments are only authorized at first, and captured when `capture_payment` says so."""
 
     def create_payment(self, order: PaymentOrder) -> PaymentOutcome:
         """Open a payment, or return it as it stands."""
@@ -25,8 +27,14 @@ class Provider(Protocol):
     def fetch_payment(self, reference: str) -> PaymentOutcome:
         """Return a payment as it stands."""
 
+    def capture_payment(self, reference: str, money: Money) -> PaymentOutcome:
+        """Take the money that is held, all of it; idempotent. Returns the payment as it stands then."""
+
     def cancel_payment(self, reference: str) -> PaymentOutcome:
-        """Cancel a payment that is not decided yet; returns it as it stands then, which may be paid."""
+        """Cancel a payment that is not decided yet, or give up the money that is held for it.
+
+        Returns it as it stands then, which may be paid.
+        """
 
     def create_refund(self, order: RefundOrder) -> RefundOutcome:
         """Give money back, or return the refund as it stands."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import requests
 from requests.adapters import HTTPAdapter
 
-from apps.payments.domain import AttemptStatus, Money, RefundStatus
+from apps.payments.domain import REFUND_WORDS, AttemptStatus, Money, RefundStatus
 from apps.payments.errors import (
     CallbackMalformed,
     ProviderRefused,
@@ -48,9 +48,11 @@ class SandboxProvider:
         connect_timeout_s: float,
         read_timeout_s: float,
         max_age_s: int,
+        captures_apart: bool = False,
     ) -> None:
         self.name = name
         self.account = account
+        self.captures_apart = captures_apart
         self._url = url.rstrip("/")
         self._secret = secret.encode()
         self._timeout = (connect_timeout_s, read_timeout_s)
@@ -71,6 +73,7 @@ class SandboxProvider:
             "amount": _amount_text(order.amount),
             "currency": order.currency,
             "return_url": order.return_url,
+            "capture": "apart" if self.captures_apart else "at_once",
         }
         return self._payment("POST", "/v1/payments", body)
 
@@ -78,8 +81,12 @@ class SandboxProvider:
         """Return a payment as it stands."""
         return self._payment("GET", f"/v1/payments/{reference}")
 
+    def capture_payment(self, reference: str, money: Money) -> PaymentOutcome:
+        """Take the money that is held; returns the payment as it stands then."""
+        return self._payment("POST", f"/v1/payments/{reference}/capture")
+
     def cancel_payment(self, reference: str) -> PaymentOutcome:
-        """Cancel a payment that the shopper has not decided; returns it as it stands then."""
+        """Cancel a payment that is not decided, or whose money is only held; returns it as it stands then."""
         return self._payment("POST", f"/v1/payments/{reference}/cancel")
 
     def create_refund(self, order: RefundOrder) -> RefundOutcome:
@@ -191,7 +198,10 @@ def _payment_outcome(answer: Any) -> PaymentOutcome:
 
 def _refund_outcome(answer: Any) -> RefundOutcome:
     """Read a refund; raises LookupError, TypeError or ValueError for anything else."""
-    return RefundOutcome(status=RefundStatus(answer["status"]), money=_money(answer))
+    status = RefundStatus(answer["status"])
+    if status not in REFUND_WORDS:
+        raise ValueError(f"{status} is no provider's word")
+    return RefundOutcome(status=status, money=_money(answer))
 
 
 def _money(answer: Any) -> Money:

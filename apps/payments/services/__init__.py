@@ -5,7 +5,7 @@ case first moves the order (its compare-and-set is the lock of all of the order'
 transactions lock in one order. The callers of providers (calls) never write.
 """
 
-from apps.payments.domain import next_poll_s, parse_reference
+from apps.payments.domain import next_poll_s, parse_reference, refund_try_delay_s
 from apps.payments.services.attempts import (
     POLL,
     apply_change,
@@ -13,6 +13,7 @@ from apps.payments.services.attempts import (
     check_choice,
     create_attempt,
     judge_outcome,
+    owe_capture,
 )
 from apps.payments.services.callbacks import (
     alert_staff,
@@ -23,13 +24,17 @@ from apps.payments.services.callbacks import (
     read_callback,
     store_callback,
 )
-from apps.payments.services.calls import ask_provider, execute_refund
+from apps.payments.services.calls import ask_about_failed_try, ask_provider, execute_refund
 from apps.payments.services.refunds import (
     REFUND,
     apply_refund_change,
+    approve_refund,
     create_refund,
     judge_refund_outcome,
     refund_order,
+    reject_refund,
+    retry_refund,
+    settle_refund_outside,
 )
 
 __all__ = [
@@ -38,6 +43,8 @@ __all__ = [
     "alert_staff",
     "apply_change",
     "apply_refund_change",
+    "approve_refund",
+    "ask_about_failed_try",
     "ask_provider",
     "callback_was_seen",
     "cancel_open_attempts",
@@ -50,9 +57,14 @@ __all__ = [
     "judge_outcome",
     "judge_refund_outcome",
     "next_poll_s",
+    "owe_capture",
     "parse_reference",
     "purge_callbacks",
     "read_callback",
     "refund_order",
+    "refund_try_delay_s",
+    "reject_refund",
+    "retry_refund",
+    "settle_refund_outside",
     "store_callback",
 ]

@@ -99,19 +99,24 @@ def cancel_open_attempts(place: Place, *, order_id: int, now: datetime, supersed
     return open_ns
 
 
-def judge_outcome(attempt: AttemptView, outcome: PaymentOutcome, *, takes_money: bool) -> AttemptChange:
+def judge_outcome(
+    attempt: AttemptView, outcome: PaymentOutcome, *, takes_money: bool, takes_hold: bool
+) -> AttemptChange:
     """Return what a provider's word does to an attempt; writes nothing.
 
     `takes_money`: whether the order is open and unpaid, so that money of this attempt would pay it. Money that it
-    cannot take, and that of a superseded attempt, is `unexpected`.
+    cannot take, and that of a superseded attempt, is `unexpected`. `takes_hold`: whether it is not authorized yet
+    either. Money that is held and that it has no use for is given up: the attempt is cancelled.
     """
     expected = Money(attempt.amount, attempt.currency)
     reaction = reaction_to(attempt.status, outcome.status, expected=expected, told=outcome.money)
-    changed = reaction in (Reaction.MOVE, Reaction.CAPTURE)
+    changed = reaction in (Reaction.MOVE, Reaction.AUTHORIZE, Reaction.CAPTURE)
+    useless = reaction == Reaction.AUTHORIZE and (attempt.superseded or not takes_hold)
+    told = AttemptStatus.CANCELLED if useless else outcome.status
     return AttemptChange(
         n=attempt.n,
         before=attempt.status,
-        after=outcome.status if changed else attempt.status,
+        after=told if changed else attempt.status,
         reaction=reaction,
         amount=attempt.amount,
         currency=attempt.currency,
@@ -138,6 +143,8 @@ def apply_change(
     )
     if written != 1:
         raise AttemptChanged(f"{attempt.payment_id} is no longer {change.before}")
+    if change.reaction == Reaction.AUTHORIZE and change.after == AttemptStatus.CANCELLED:
+        schedule(place, kind=POLL, order_id=attempt.order_id, n=attempt.n, due_at=now, now=now)  # gives up the hold
     if not change.unexpected:
         return None
     return create_refund(
@@ -149,3 +156,15 @@ def apply_change(
         unexpected=True,
         now=now,
     )
+
+
+def owe_capture(place: Place, attempt: AttemptView, *, now: datetime) -> None:
+    """Have the money that is held captured from now on. Raises AttemptChanged when it is not held any more."""
+    written = (
+        attempts_at(place, attempt.order_id)
+        .filter(n=attempt.n, status=AttemptStatus.AUTHORIZED)
+        .update(capture_owed=True, updated_at=now)
+    )
+    if written != 1:
+        raise AttemptChanged(f"{attempt.payment_id} is no longer authorized")
+    schedule(place, kind=POLL, order_id=attempt.order_id, n=attempt.n, due_at=now, now=now)

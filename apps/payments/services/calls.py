@@ -1,6 +1,6 @@
 """Calls to the providers: never inside a transaction, and never with a write of their own."""
 
-from apps.payments.domain import AttemptStatus, RefundStatus
+from apps.payments.domain import AttemptStatus, Money, RefundStatus, refund_try_id
 from apps.payments.errors import UnknownAtProvider
 from apps.payments.providers.registry import get_provider
 from apps.payments.types import AttemptView, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome, RefundView
@@ -9,9 +9,9 @@ from apps.payments.types import AttemptView, PaymentOrder, PaymentOutcome, Refun
 def ask_provider(attempt: AttemptView) -> PaymentOutcome:
     """Bring the provider in line with an attempt, and return its word about it.
 
-    A pending attempt is created there (idempotent by its id), an open one fetched, one that was closed here without
-    money is cancelled there, which returns it as it stands. Raises ProviderTimeout, ProviderUnavailable,
-    ProviderRefused.
+    A pending attempt is created there (idempotent by its id), an open one fetched, one whose capture is owed captured,
+    and one that was closed here without money is cancelled there, which returns it as it stands. Raises
+    ProviderTimeout, ProviderUnavailable, ProviderRefused.
     """
     provider = get_provider(attempt.provider)
     if attempt.status == AttemptStatus.PENDING:
@@ -23,6 +23,8 @@ def ask_provider(attempt: AttemptView) -> PaymentOutcome:
             return_url=attempt.return_url,
         )
         return provider.create_payment(order)
+    if attempt.status == AttemptStatus.AUTHORIZED and attempt.capture_owed:
+        return provider.capture_payment(attempt.payment_id, Money(attempt.amount, attempt.currency))
     if attempt.status in (AttemptStatus.CANCELLED, AttemptStatus.FAILED):
         try:
             return provider.cancel_payment(attempt.payment_id)
@@ -32,17 +34,29 @@ def ask_provider(attempt: AttemptView) -> PaymentOutcome:
 
 
 def execute_refund(refund: RefundView, *, provider: str) -> RefundOutcome:
-    """Have the provider give the money back (idempotent by the refund's id), and return its word about it.
+    """Have the provider give the money back (idempotent by the try's reference), and return its word about it.
 
     Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
     """
     client = get_provider(provider)
     if refund.status == RefundStatus.APPROVED:
         order = RefundOrder(
-            reference=refund.refund_id,
+            reference=refund.provider_reference,
             payment_reference=refund.payment_id,
             amount=refund.amount,
             currency=refund.currency,
         )
         return client.create_refund(order)
-    return client.fetch_refund(refund.refund_id)
+    return client.fetch_refund(refund.provider_reference)
+
+
+def ask_about_failed_try(refund: RefundView, *, provider: str) -> RefundOutcome:
+    """Return the provider's word about the try before the one that is due: only what failed there is tried again.
+
+    Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
+    """
+    reference = refund_try_id(refund.order_id, refund.n, refund.tries - 1)
+    try:
+        return get_provider(provider).fetch_refund(reference)
+    except UnknownAtProvider:
+        return RefundOutcome(RefundStatus.FAILED)  # it was refused, and nothing was written there

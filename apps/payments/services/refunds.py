@@ -1,7 +1,6 @@
 """Refunds, written inside the order's transaction."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -9,7 +8,7 @@ from typing import Final
 from django.db.models import F, Max
 
 from apps.payments.domain import (
-    VOID_REFUNDS,
+    MAX_REFUND_TRIES,
     Money,
     RefundReaction,
     RefundStatus,
@@ -37,9 +36,12 @@ def create_refund(
     reason: str,
     items: Sequence[RefundItem] = (),
     unexpected: bool = False,
+    approved: bool = True,
+    returns_stock: bool = False,
+    decided_by: str = "",
     now: datetime,
 ) -> RefundView:
-    """Claim a part of an attempt's money, write the refund as `approved`, and owe its execution.
+    """Claim a part of an attempt's money and write the refund: approved, with its execution owed, or only requested.
 
     Raises RefundTooLarge (what was captured is never passed, by a guarded UPDATE), PaymentNotFound.
     """
@@ -47,14 +49,14 @@ def create_refund(
     if attempt is None:
         raise PaymentNotFound("There is no such payment.")
     if amount <= 0 or amount > refundable(captured=attempt.captured_amount, claimed=attempt.refund_claimed):
-        raise RefundTooLarge("More than was captured and not yet refunded.")
+        raise RefundTooLarge("More than was captured and not yet refunded or requested.")
     claimed = (
         attempts_at(place, order_id)
         .filter(n=attempt_n, captured_amount__gte=F("refund_claimed") + amount)
         .update(refund_claimed=F("refund_claimed") + amount, updated_at=now)
     )
     if claimed != 1:
-        raise RefundTooLarge("More than was captured and not yet refunded.")
+        raise RefundTooLarge("More than was captured and not yet refunded or requested.")
     last_n = refunds_at(place, order_id).aggregate(last=Max("n"))["last"] or 0
     refunds = Refund.objects.model_for(Month.of_id(order_id), alias=place.alias)
     refund = refunds(
@@ -62,17 +64,20 @@ def create_refund(
         order_id=order_id,
         n=last_n + 1,
         attempt_n=attempt_n,
-        status=RefundStatus.APPROVED,
+        status=RefundStatus.APPROVED if approved else RefundStatus.REQUESTED,
         amount=amount,
         currency=attempt.currency,
         reason=reason[:255],
-        items=[asdict(item) for item in items],
+        items=[{"sku": item.sku, "quantity": item.quantity, "amount": str(item.amount)} for item in items],
         unexpected=unexpected,
+        returns_stock=returns_stock,
+        decided_by=decided_by,
         created_at=now,
         updated_at=now,
     )
     refund.save(using=place.alias, force_insert=True)
-    schedule(place, kind=REFUND, order_id=order_id, n=refund.n, due_at=now, now=now)
+    if approved:
+        schedule(place, kind=REFUND, order_id=order_id, n=refund.n, due_at=now, now=now)
     return refund_view(refund)
 
 
@@ -97,34 +102,97 @@ def refund_order(
     )
 
 
-def judge_refund_outcome(refund: RefundView, outcome: RefundOutcome) -> RefundChange:
-    """Return what a provider's word does to a refund; writes nothing."""
-    expected = Money(refund.amount, refund.currency)
-    reaction = refund_reaction_to(refund.status, outcome.status, expected=expected, told=outcome.money)
+def approve_refund(
+    place: Place, refund: RefundView, *, actor: str, reason: str, returns_stock: bool, now: datetime
+) -> None:
+    """Let a requested refund go ahead, and owe its execution. Raises AttemptChanged if it is not requested any more."""
+    _decide(
+        place,
+        refund,
+        {"status": RefundStatus.APPROVED, "returns_stock": returns_stock},
+        actor=actor,
+        reason=reason,
+        now=now,
+    )
+    schedule(place, kind=REFUND, order_id=refund.order_id, n=refund.n, due_at=now, now=now)
+
+
+def reject_refund(place: Place, refund: RefundView, *, actor: str, reason: str, now: datetime) -> None:
+    """Refuse a requested refund; its money and units can be asked for again. Raises AttemptChanged."""
+    _decide(place, refund, {"status": RefundStatus.REJECTED}, actor=actor, reason=reason, now=now)
+    _free_claim(place, refund, now=now)
+
+
+def retry_refund(place: Place, refund: RefundView, *, actor: str, reason: str, now: datetime) -> None:
+    """Have the provider try a failed refund once more, under a new reference. Raises AttemptChanged."""
+    changes = {"status": RefundStatus.APPROVED, "tries": refund.tries + 1}
+    _decide(place, refund, changes, actor=actor, reason=reason, now=now)
+    schedule(place, kind=REFUND, order_id=refund.order_id, n=refund.n, due_at=now, now=now)
+
+
+def settle_refund_outside(place: Place, refund: RefundView, *, actor: str, reason: str, now: datetime) -> None:
+    """Note that the staff gave the money of a failed refund back by another way. Raises AttemptChanged."""
+    _decide(place, refund, {"status": RefundStatus.SUCCEEDED, "outside": True}, actor=actor, reason=reason, now=now)
+
+
+def judge_refund_outcome(
+    refund: RefundView, outcome: RefundOutcome, *, try_n: int, is_latest: bool = False
+) -> RefundChange:
+    """Return what a provider's word about a try does to a refund; writes nothing.
+
+    `is_latest`: the provider was asked about this try, and no later one was sent, so that its word counts.
+    """
+    reaction = refund_reaction_to(
+        refund.status,
+        outcome.status,
+        expected=Money(refund.amount, refund.currency),
+        told=outcome.money,
+        is_current=is_latest or try_n == refund.tries,
+    )
+    after, tries = refund.status, refund.tries
+    if reaction == RefundReaction.MOVE:
+        after, tries = outcome.status, try_n
+    elif reaction == RefundReaction.RETRY and tries < MAX_REFUND_TRIES:
+        after, tries = RefundStatus.APPROVED, tries + 1
+    elif reaction == RefundReaction.RETRY:
+        after = RefundStatus.FAILED
     return RefundChange(
         n=refund.n,
         before=refund.status,
-        after=outcome.status if reaction == RefundReaction.MOVE else refund.status,
+        after=after,
         reaction=reaction,
         amount=refund.amount,
         currency=refund.currency,
         unexpected=refund.unexpected,
+        tries=tries,
     )
 
 
 def apply_refund_change(place: Place, refund: RefundView, change: RefundChange, *, now: datetime) -> None:
-    """Write what `judge_refund_outcome` found; a refund that failed gives its claim on the money free.
+    """Write what `judge_refund_outcome` found; one that is tried again, or has failed, keeps its claim on the money.
 
     Raises AttemptChanged when the refund is not as it was judged.
     """
+    _move(place, refund, {"status": change.after, "tries": change.tries}, now=now)
+
+
+def _decide(
+    place: Place, refund: RefundView, changes: dict[str, object], *, actor: str, reason: str, now: datetime
+) -> None:
+    _move(place, refund, {**changes, "decided_by": actor, "decision": reason[:255]}, now=now)
+
+
+def _move(place: Place, refund: RefundView, changes: dict[str, object], *, now: datetime) -> None:
     written = (
         refunds_at(place, refund.order_id)
-        .filter(n=refund.n, status=change.before)
-        .update(status=change.after, updated_at=now)
+        .filter(n=refund.n, status=refund.status, tries=refund.tries)
+        .update(**changes, updated_at=now)
     )
     if written != 1:
-        raise AttemptChanged(f"{refund.refund_id} is no longer {change.before}")
-    if change.after in VOID_REFUNDS:
-        attempts_at(place, refund.order_id).filter(n=refund.attempt_n).update(
-            refund_claimed=F("refund_claimed") - refund.amount, updated_at=now
-        )
+        raise AttemptChanged(f"{refund.refund_id} is no longer {refund.status}")
+
+
+def _free_claim(place: Place, refund: RefundView, *, now: datetime) -> None:
+    attempts_at(place, refund.order_id).filter(n=refund.attempt_n).update(
+        refund_claimed=F("refund_claimed") - refund.amount, updated_at=now
+    )

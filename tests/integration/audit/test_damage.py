@@ -128,6 +128,14 @@ ORDER_DAMAGE: dict[str, tuple[Checking, str]] = {
         "refund_claimed, superseded, unexpected, redirect_url, return_url, created_at, updated_at) "
         "VALUES ({slot}, {id}, 1, 'succeeded', 'sandbox', '', 5, 'GBP', 5, 0, 0, 0, '', '', NOW(), NOW())",
     ),
+    "an order whose money nobody holds": (
+        payments.holds_agree_with_the_order,
+        "UPDATE {order} SET payment_status = 'authorized' WHERE slot = {slot} AND id = {id}",
+    ),
+    "more units back in stock than bought": (
+        orders.totals_add_up,
+        "UPDATE {line} SET returned_quantity = 3 WHERE slot = {slot} AND order_id = {id}",
+    ),
     "refunding without a refund": (
         payments.refunding_ends,
         "UPDATE {order} SET refunding = 1 WHERE slot = {slot} AND id = {id}",

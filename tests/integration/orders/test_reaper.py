@@ -82,8 +82,8 @@ def test_what_stands_under_the_ids_of_a_shard_is_read_in_one_statement(django_as
     with django_assert_num_queries(1, connection=connections["shard_0"]):
         states = states_of(ids)
 
-    assert states == {order.id: (OrderKind.REAL, "pending_payment") for order in orders} | {
-        void.order.id: (OrderKind.VOID, "void")
+    assert states == {order.id: (OrderKind.REAL, "pending_payment", "none") for order in orders} | {
+        void.order.id: (OrderKind.VOID, "void", "none")
     }
 
 

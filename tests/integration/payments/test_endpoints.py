@@ -13,7 +13,8 @@ from apps.payments.errors import ProviderTimeout
 from apps.payments.selectors import attempts_of
 from apps.users.types import Shopper
 from deploy.sandbox.signing import signature_header
-from tests.factories.payments import SECRET, delivery, reload, shopper_id, unpaid_order
+from tests.factories.orders import make_sku
+from tests.factories.payments import SECRET, delivery, paid_order, reload, shopper_id, unpaid_order
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -155,7 +156,11 @@ def test_refunds_are_shown_and_listed(bank):
     [refund] = client.get(path).json()["results"]
     assert refund["refund_id"] == f"re_{order.id}_1"
     assert refund["payment_id"] == payment["payment_id"]
-    assert (refund["status"], refund["amount"], refund["items"]) == ("approved", "12.34", [])
+    assert (refund["status"], refund["amount"], refund["items"]) == (
+        "approved",
+        "12.34",
+        [{"sku": "TEST-1", "quantity": 2}],
+    )
     drive_due_refunds(now=timezone.now() + timedelta(seconds=1))
     assert client.get(f"{path}/{refund['refund_id']}").json()["status"] == "processing"
     assert client.get(f"{path}/re_{order.id}_2").status_code == 404
@@ -219,3 +224,65 @@ def test_the_signing_secret_is_told_on_the_last_line_and_never_in_production(ban
 
 def sign(body):
     return signature_header(secret=SECRET, body=body, at_s=int(timezone.now().timestamp()))
+
+
+def ask(order, body, *, key="k", client=None):
+    return (client or client_of(order.user_id)).post(
+        f"/api/v1/orders/{order.id}/refunds",
+        body,
+        format="json",
+        headers={"Idempotency-Key": key} if key else {},
+    )
+
+
+def test_a_refund_of_some_units_is_asked_for_shown_and_repeated(bank, alias):
+    sku = make_sku(10, price="2.50")
+    order = paid_order([(sku, 3)], shard=int(alias[-1]))
+    body = {"items": [{"sku": sku, "quantity": 1}, {"sku": sku, "quantity": 1}], "reason": "two are broken"}
+    answer = ask(order, body)
+    assert answer.status_code == 201, answer.content
+    refund = answer.json()
+    assert refund["refund_id"] == f"re_{order.id}_1"
+    assert (refund["status"], refund["amount"], refund["currency"]) == ("approved", "5.00", "GBP")
+    assert refund["items"] == [{"sku": sku, "quantity": 2}]
+    assert answer.headers["Location"] == f"/api/v1/orders/{order.id}/refunds/{refund['refund_id']}"
+    again = ask(order, body)
+    assert (again.status_code, again.json(), again.headers["Idempotency-Replayed"]) == (201, refund, "true")
+    client = client_of(order.user_id)
+    assert client.get(answer.headers["Location"]).json() == refund
+    assert client.get(f"/api/v1/orders/{order.id}/refunds").json()["results"] == [refund]
+    assert ask(order, {**body, "reason": "other"}).json()["code"] == "idempotency_key_reused"
+    # more than is left is told item by item
+    refused = ask(order, body, key="other")
+    assert (refused.status_code, refused.json()["code"]) == (409, "invalid_state")
+    [error] = refused.json()["errors"]
+    assert (error["field"], error["requested"], error["refundable"]) == ("/items/0/quantity", 2, 1)
+
+
+def test_a_refund_of_an_unpaid_or_a_strangers_order_is_refused(bank):
+    order = unpaid_order()
+    body = {"items": [{"sku": "TEST-1", "quantity": 1}], "reason": "x"}
+    answer = ask(order, body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state")
+    assert ask(order, body, client=client_of(shopper_id())).status_code == 404
+    assert ask(order, body, key=None).json()["errors"][0]["field"] == "header:Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "/items"),
+        ({"items": [], "reason": "x"}, "/items"),
+        ({"items": [{"sku": "TEST-1", "quantity": 0}], "reason": "x"}, "/items/0/quantity"),
+        ({"items": [{"sku": "TEST-1", "quantity": "1"}], "reason": "x"}, "/items/0/quantity"),
+        ({"items": [{"sku": "TEST-1", "quantity": 1}]}, "/reason"),
+        ({"items": [{"sku": "TEST-1", "quantity": 1}], "reason": ""}, "/reason"),
+        ({"items": [{"sku": "TEST-1", "quantity": 1}], "reason": "x", "amount": "1.00"}, "/amount"),
+        ({"items": [{"sku": "OTHER", "quantity": 1}], "reason": "x"}, "/items/0/sku"),
+        ({"items": [{"sku": "a b", "quantity": 1}], "reason": "x"}, "/items/0/sku"),
+    ],
+)
+def test_a_bad_request_for_a_refund_is_refused_by_field(bank, body, field):
+    answer = ask(unpaid_order(), body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    assert field in [error["field"] for error in answer.json()["errors"]]

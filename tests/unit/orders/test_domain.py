@@ -109,6 +109,12 @@ def test_each_status_says_what_becomes_of_the_stock():
     }
 
 
+def test_what_was_sent_does_not_come_back_with_its_money():
+    for word in (OrderStatus.REFUNDING, OrderStatus.REFUNDED):
+        for sent in set(FulfillmentStatus) - {FulfillmentStatus.NONE}:
+            assert stock_target(word, sent) == StockTarget.SETTLE
+
+
 @pytest.mark.parametrize(
     ("amount", "currency", "expected"),
     [

@@ -1,14 +1,19 @@
 """The rules of payments: the table of reactions row by row, references, return addresses, and money as a property."""
 
 from decimal import Decimal
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.payments.domain import (
+    MAX_REFUND_TRIES,
     OPEN_ATTEMPTS,
     REACTIONS,
+    REFUND_REACTIONS,
+    REFUND_WORDS,
     AttemptStatus,
     Money,
     Reaction,
@@ -22,11 +27,13 @@ from apps.payments.domain import (
     reaction_to,
     refund_id,
     refund_reaction_to,
+    refund_try_delay_s,
+    refund_try_id,
     refundable,
 )
 
 POUNDS = Money(Decimal("12.34"), "GBP")
-PENDING, ACTION, PROCESSING, SUCCEEDED, FAILED, CANCELLED = AttemptStatus
+PENDING, ACTION, PROCESSING, AUTHORIZED, SUCCEEDED, FAILED, CANCELLED = AttemptStatus
 
 ROWS = [
     # known, told, what follows
@@ -66,6 +73,19 @@ ROWS = [
     (CANCELLED, SUCCEEDED, "capture"),
     (CANCELLED, FAILED, "ignore"),
     (CANCELLED, CANCELLED, "ignore"),
+    (PENDING, AUTHORIZED, "authorize"),
+    (ACTION, AUTHORIZED, "authorize"),
+    (PROCESSING, AUTHORIZED, "authorize"),
+    (SUCCEEDED, AUTHORIZED, "ignore"),
+    (FAILED, AUTHORIZED, "authorize"),
+    (CANCELLED, AUTHORIZED, "ignore"),
+    (AUTHORIZED, PENDING, "ignore"),
+    (AUTHORIZED, ACTION, "ignore"),
+    (AUTHORIZED, PROCESSING, "ignore"),
+    (AUTHORIZED, AUTHORIZED, "ignore"),
+    (AUTHORIZED, SUCCEEDED, "capture"),
+    (AUTHORIZED, FAILED, "move"),
+    (AUTHORIZED, CANCELLED, "move"),
 ]
 
 
@@ -93,18 +113,22 @@ def test_trailing_zeros_are_not_other_money():
 REFUND_ROWS = [
     ("approved", "processing", "move"),
     ("approved", "succeeded", "move"),
-    ("approved", "failed", "move"),
+    ("approved", "failed", "retry"),
     ("processing", "processing", "ignore"),
     ("processing", "succeeded", "move"),
-    ("processing", "failed", "move"),
+    ("processing", "failed", "retry"),
     ("succeeded", "processing", "ignore"),
     ("succeeded", "succeeded", "ignore"),
     ("succeeded", "failed", "contradiction"),
     ("failed", "processing", "ignore"),
     ("failed", "failed", "ignore"),
     ("failed", "succeeded", "contradiction"),
+    ("requested", "processing", "ignore"),
     ("requested", "succeeded", "contradiction"),
+    ("requested", "failed", "contradiction"),
+    ("rejected", "processing", "ignore"),
     ("rejected", "succeeded", "contradiction"),
+    ("rejected", "failed", "contradiction"),
 ]
 
 
@@ -112,6 +136,26 @@ REFUND_ROWS = [
 def test_a_word_about_a_refund_does_what_its_row_says(known, told, follows):
     reaction = refund_reaction_to(RefundStatus(known), RefundStatus(told), expected=POUNDS, told=POUNDS)
     assert reaction == RefundReaction(follows)
+
+
+def test_every_state_of_a_refund_has_a_row_for_every_word():
+    cells = {(str(known), str(told)) for known in RefundStatus for told in REFUND_WORDS}
+    assert {(known, told) for known, told, _ in REFUND_ROWS} == cells
+
+
+@pytest.mark.parametrize("known", list(RefundStatus))
+def test_a_try_that_has_failed_before_is_believed_to_have_failed(known):
+    def hear(word):
+        return refund_reaction_to(known, RefundStatus(word), expected=POUNDS, told=POUNDS, is_current=False)
+
+    assert (hear("processing"), hear("failed"), hear("succeeded")) == ("ignore", "ignore", "contradiction")
+
+
+def test_a_refund_is_tried_again_ever_later_and_at_once_when_the_staff_ask():
+    waits = [refund_try_delay_s(tries) for tries in range(1, MAX_REFUND_TRIES + 2)]
+    assert waits[0] == waits[-1] == 0
+    assert waits[1:-1] == sorted(waits[1:-1])
+    assert waits[1] < 20
 
 
 def test_a_word_about_a_refund_of_other_money_is_a_mismatch():
@@ -133,7 +177,7 @@ def test_whatever_is_told_and_asked_for_refunds_never_pass_what_was_captured(wor
     status, captured, capture_count = PENDING, Decimal(0), 0
     for word in words:
         reaction = reaction_to(status, word, expected=Money(amount, "GBP"), told=Money(amount, "GBP"))
-        if reaction in (Reaction.MOVE, Reaction.CAPTURE):
+        if reaction in (Reaction.MOVE, Reaction.AUTHORIZE, Reaction.CAPTURE):
             status = word
         if reaction == Reaction.CAPTURE:
             captured += amount
@@ -153,11 +197,26 @@ def test_whatever_is_told_and_asked_for_refunds_never_pass_what_was_captured(wor
 def test_an_id_given_outside_names_its_row_again(order_id, n):
     assert parse_reference(payment_id(order_id, n)) == Reference(False, order_id, n)
     assert parse_reference(refund_id(order_id, n)) == Reference(True, order_id, n)
+    assert parse_reference(refund_try_id(order_id, n, 1)) == Reference(True, order_id, n)
+    assert parse_reference(refund_try_id(order_id, n, 12)) == Reference(True, order_id, n, 12)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "pay_1", "pay_0_1", "pay_1_0", "pay_01_1", "re_9223372036854775808_1", "PAY_1_1", "pay_1_1\n", "pay_\u0661_1"],
+    [
+        "",
+        "pay_1",
+        "pay_0_1",
+        "pay_1_0",
+        "pay_01_1",
+        "re_9223372036854775808_1",
+        "PAY_1_1",
+        "pay_1_1\n",
+        "pay_\u0661_1",
+        "re_1_1_t1",
+        "re_1_1_t02",
+        "pay_1_1_t2",
+    ],
 )
 def test_what_is_no_id_of_ours_names_nothing(text):
     assert parse_reference(text) is None
@@ -202,9 +261,14 @@ def test_an_address_that_merely_looks_like_one_on_the_list_is_not_allowed(url):
     assert not is_allowed_return_url(url, allowed=ALLOWED)
 
 
-@pytest.mark.parametrize("status", sorted(OPEN_ATTEMPTS))
+@pytest.mark.parametrize("status", sorted(OPEN_ATTEMPTS - {AUTHORIZED}))
 def test_an_open_attempt_is_asked_about_often_enough_to_find_a_silent_payment_within_a_minute(status):
     assert next_poll_s(status, age_s=7 * 24 * 3600) <= 30
+
+
+def test_money_that_is_held_is_looked_after_hourly_and_often_once_it_is_to_be_captured():
+    assert next_poll_s(AUTHORIZED, age_s=10**6) == 3600
+    assert next_poll_s(AUTHORIZED, age_s=10**6, capture_owed=True) == 20
 
 
 def test_an_attempt_that_was_closed_is_watched_ever_more_rarely_for_a_day():
@@ -220,3 +284,23 @@ def test_an_attempt_that_was_closed_is_watched_ever_more_rarely_for_a_day():
 
 def test_an_attempt_that_succeeded_is_never_asked_about_again():
     assert next_poll_s(SUCCEEDED, age_s=0) is None
+
+
+def documented_table(title: str) -> dict[tuple[str, str], str]:
+    """Return the cells of the table of docs/payments.md whose corner has this title, by row and column."""
+    lines = (Path(__file__).parents[3] / "docs" / "payments.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {title} "))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in takewhile(bool, lines[start:])]
+    columns = rows[0][1:]
+    return {
+        (row[0].strip("*"), column): cell for row in rows[2:] for column, cell in zip(columns, row[1:], strict=True)
+    }
+
+
+def test_the_tables_of_the_manual_are_those_of_the_code():
+    assert documented_table("known \\ told") == {
+        (known, told): reaction for known, row in REACTIONS.items() for told, reaction in row.items()
+    }
+    assert documented_table("refund known \\ told") == {
+        (known, told): reaction for known, row in REFUND_REACTIONS.items() for told, reaction in row.items()
+    }
