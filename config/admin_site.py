@@ -6,6 +6,7 @@ from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path, reverse
 from django_otp.admin import OTPAdminSite
 
+from apps.notifications.staff.urls import PAGES as NOTIFICATION_PAGES
 from apps.orders.staff.urls import PAGES as ORDER_PAGES
 from apps.users.staff.login import StaffLoginForm
 from apps.users.staff.urls import PAGES as CUSTOMER_PAGES
@@ -26,7 +27,8 @@ class FloodgateAdminSite(OTPAdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Return the pages over the shards before the model pages."""
         pages: list[URLPattern | URLResolver] = [
-            path(address, self.admin_view(view), name=name) for address, view, name in (*ORDER_PAGES, *CUSTOMER_PAGES)
+            path(address, self.admin_view(view), name=name)
+            for address, view, name in (*ORDER_PAGES, *CUSTOMER_PAGES, *NOTIFICATION_PAGES)
         ]
         return pages + list(super().get_urls())
 
@@ -40,6 +42,7 @@ class FloodgateAdminSite(OTPAdminSite):
             "Customers": "admin:customers",
             "Flash sales": "admin:flash-sales",
             "Queues": "admin:queues",
+            "Webhook deliveries": "admin:webhook-deliveries",
         }
         shards = {
             "name": "Across shards",

@@ -13,6 +13,7 @@ from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
 from deploy.local.instance import SYSTEM_PATH
+from infra.outgoing import client
 from infra.sharding.bootstrap import make_months, seed_topology
 from infra.sharding.months import Month
 from infra.sharding.workers import give_back_lease
@@ -105,6 +106,7 @@ def no_network_inside_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no Redis or HTTP call be made while row locks are held: they would be held as long as it hangs."""
     send_command, send_packed = redis.Connection.send_command, redis.Connection.send_packed_command
     send_request = requests.Session.send
+    connect_outside = client._PinnedConnection.connect
 
     def guarded_command(self, *args, **kwargs):
         _refuse_inside_a_transaction("a Redis call")
@@ -118,6 +120,11 @@ def no_network_inside_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
         _refuse_inside_a_transaction("an HTTP request")
         return send_request(self, *args, **kwargs)
 
+    def guarded_connect(self):
+        _refuse_inside_a_transaction("a request to the outside")
+        return connect_outside(self)
+
     monkeypatch.setattr(redis.Connection, "send_command", guarded_command)
     monkeypatch.setattr(redis.Connection, "send_packed_command", guarded_packed)
     monkeypatch.setattr(requests.Session, "send", guarded_request)
+    monkeypatch.setattr(client._PinnedConnection, "connect", guarded_connect)

@@ -26,6 +26,23 @@ REFUNDING: Final = "refunding"
 REFUNDED: Final = "refunded"
 IMPORTED: Final = "imported"
 
+# All that is told of orders, to other systems too (apps/notifications); imported orders tell nothing.
+ORDER_EVENTS: Final = frozenset(
+    f"{AGGREGATE}.{kind}"
+    for kind in (
+        PLACED,
+        PAYMENT_STARTED,
+        PAYMENT_UPDATED,
+        PAID,
+        PAYMENT_FAILED,
+        PAYMENT_UNEXPECTED,
+        CANCELLED,
+        EXPIRED,
+        REFUNDING,
+        REFUNDED,
+    )
+)
+
 # The events after which the reservation of the order has to change (consumers.py; the scan is `sync_stock`).
 STOCK_EVENTS: Final = frozenset(f"{AGGREGATE}.{kind}" for kind in (PAID, CANCELLED, EXPIRED, REFUNDING, REFUNDED))
 

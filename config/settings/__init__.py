@@ -9,3 +9,5 @@ from config.settings.celery import *
 from config.settings.users import *
 from config.settings.commerce import *
 from config.settings.payments import *
+from config.settings.outgoing import *
+from config.settings.notifications import *

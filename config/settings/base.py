@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "apps.payments",
     "apps.promotions",
     "apps.orders",
+    "apps.notifications",
 ]
 
 # The public API is stateless: no sessions, no CSRF, no cookies. The staff's site adds its own (config/wsgi_staff.py).

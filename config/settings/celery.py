@@ -85,6 +85,7 @@ CELERY_BEAT_SCHEDULE = {
         _every("orders.expire_orders", 5.0),
         _every("orders.reap_holds", 5.0),
         _every("promotions.settle_claims", 5.0),
+        _every("notifications.drive_replays", 5.0),
         _every("users.reap_orphan_customers", 30.0),
         _every("users.settle_verifications", 30.0),
         _hourly("sharding.create_months", 3),
@@ -99,5 +100,6 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("promotions.purge_tickets", 51),
         _hourly("promotions.expire_points", 54),
         _hourly("orders.purge_sales", 57),
+        _hourly("notifications.purge", 59),
     )
 }

@@ -90,6 +90,7 @@ def programs_of(instance: Instance) -> list[Program]:
         programs.append(Program(f"relay-{alias.replace('_', '-')}", relay, priority=400))
     for number in range(_CONSUMER_COUNT):
         programs.append(Program(f"consumer-{number}", (*_IN_BACKGROUND, *manage, "run_consumers"), priority=400))
+    programs.append(Program("webhooks", (*_IN_BACKGROUND, *manage, "send_webhooks"), priority=400))
     programs.append(
         Program(
             "celery-worker",

@@ -28,11 +28,14 @@ class CursorCodec:
     """Writes and reads the cursors of one list.
 
     `scope` names what the cursor is bound to: the user, the path and the filters. A cursor of another scope, an
-    altered one and one older than a day are refused alike.
+    altered one and one that is too old are refused alike. `parameter` names it in the query. It is good for a day, or
+    for as long as what it points to where `expires` is false.
     """
 
-    def __init__(self, *scope: object) -> None:
+    def __init__(self, *scope: object, parameter: str = "cursor", expires: bool = True) -> None:
         self._salt = "floodgate.cursor:" + repr(scope)
+        self._field = f"query:{parameter}"
+        self._expires = expires
 
     def encode(self, key: Key | None) -> str | None:
         """Return the cursor after `key`, or None at the end of the list."""
@@ -43,11 +46,11 @@ class CursorCodec:
         if not cursor:
             return None
         try:
-            key = signing.loads(cursor, salt=self._salt, max_age=settings.CURSOR_MAX_AGE_S)
+            key = signing.loads(cursor, salt=self._salt, max_age=settings.CURSOR_MAX_AGE_S if self._expires else None)
         except (signing.BadSignature, ValueError) as error:
             raise ValidationFailed(
                 "The cursor is not valid for this list.",
-                errors=[FieldError("query:cursor", "invalid_cursor", "The cursor is not valid for this list.")],
+                errors=[FieldError(self._field, "invalid_cursor", "The cursor is not valid for this list.")],
             ) from error
         return list(key)
 

@@ -22,6 +22,7 @@ APPLICATION = {
     "relay-shard-1",
     "consumer-0",
     "consumer-1",
+    "webhooks",
     "celery-worker",
     "celery-beat",
 }

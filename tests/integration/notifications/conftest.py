@@ -1,0 +1,18 @@
+"""Fixtures of the tests of notifications."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from apps.notifications.selectors import forget_targets
+from tests.unit.outgoing.conftest import authority, loopback, names
+
+__all__ = ["authority", "loopback", "names"]
+
+
+@pytest.fixture(autouse=True)
+def _subscriptions_are_read_again() -> Iterator[None]:
+    """Keep what one test's process knew from the next one."""
+    forget_targets()
+    yield
+    forget_targets()
