@@ -6,13 +6,14 @@ Any number of senders may run: a delivery is claimed by one at a time.
 
 import logging
 import queue
+import random
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, connections
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _LEASE_MARGIN_S: Final = 5.0
 
 Result = tuple[DueDelivery, Outcome]
+T = TypeVar("T")
 
 
 class WebhookSender:
@@ -45,7 +47,6 @@ class WebhookSender:
         self._results: queue.SimpleQueue[Result | DueDelivery] = queue.SimpleQueue()
         self._unsettled: dict[str, list[Result]] = defaultdict(list)
         self._under_way: Counter[int] = Counter()
-        self._first = 0
         self._outage = Outage(logger, "webhooks cannot be sent")
 
     def run(self) -> None:
@@ -86,16 +87,14 @@ class WebhookSender:
             return 0
 
         if targets:
-            round_over(shard_aliases(), "claiming webhooks", claim)
-            self._first += 1
+            round_over(_shuffled(shard_aliases()), "claiming webhooks", claim)
         return claimed_count
 
     def _places(self, targets: Sequence[Target]) -> dict[Target, int]:
-        """Return how many deliveries each subscription may have begun now; each turn begins with another of them."""
+        """Return how many deliveries each subscription may have begun now; see `_shuffled`."""
         free = settings.WEBHOOK_CONCURRENCY - self._under_way.total()
         places: dict[Target, int] = {}
-        for number in range(len(targets)):
-            target = targets[(self._first + number) % len(targets)]
+        for target in _shuffled(targets):
             count = min(settings.WEBHOOK_SUBSCRIPTION_CONCURRENCY - self._under_way[target.id], free)
             if count > 0:
                 places[target] = count
@@ -174,6 +173,11 @@ class WebhookSender:
             self._settle(self._collect(0.1))
         self._threads.shutdown(wait=False, cancel_futures=True)
         connections.close_all()
+
+
+def _shuffled(members: Sequence[T]) -> Sequence[T]:
+    """Return the members in any order: where the first ones leave nothing, it is not always the same that get it."""
+    return random.sample(members, len(members))
 
 
 def _is_news(target: Target, succeeded: bool, *, now: datetime) -> bool:

@@ -12,6 +12,7 @@ PARTS = "/static/drf_spectacular_sidecar/swagger-ui-dist"
 ENDPOINTS = [
     "/api/v1/orders", "/api/v1/orders/1", "/api/v1/orders/1/cancel", "/api/v1/orders/1/payments", "/api/v1/users/me",
     "/api/v1/auth/sessions", "/api/v1/auth/token", "/api/v1/products", "/api/v1/payments/callbacks/sandbox",
+    "/api/v1/events",
 ]  # fmt: skip
 ADDRESSES = ["/healthz/live", "/healthz/ready", "/api/schema", "/api/docs", f"{PARTS}/swagger-ui.css"]
 
