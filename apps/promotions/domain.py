@@ -79,6 +79,11 @@ def approval_reasons(
     return reasons
 
 
+def block_key(*, user_id: int | None, network: str, sale_id: int | None) -> str:
+    """Return what names a block while it is in force: whom, and where."""
+    return f"{network or f'user {user_id}'} in {'all' if sale_id is None else sale_id}"
+
+
 class Blocklist:
     """Who may not buy: looked up by user and by address, at a cost that hardly grows with the number of blocks.
 

@@ -119,6 +119,8 @@ class BuyerBlock(models.Model):
     """A user or a network that may not buy in one sale, or in any (`sale_id` is NULL), until the block is lifted.
 
     Who blocked whom and why stays for good; `blocked_by` and `lifted_by` are staff accounts, which are in `default`.
+    `in_force` says whom and where while the block is in force, and is NULL once it is lifted: unique, so that two of
+    the staff who block the same buyer at once make one block.
     """
 
     databases: ClassVar[tuple[str, ...]] = ("promotions",)
@@ -132,6 +134,7 @@ class BuyerBlock(models.Model):
     blocked_at = models.DateTimeField()
     lifted_by = models.BigIntegerField(null=True, blank=True)
     lifted_at = models.DateTimeField(null=True, blank=True)
+    in_force = AsciiField(max_length=90, null=True, unique=True)
 
     class Meta:
         db_table = "promotions_block"

@@ -9,9 +9,12 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Final
 
-from apps.promotions.domain import Blocklist
+from django.db import IntegrityError, transaction
+
+from apps.promotions.domain import Blocklist, block_key
 from apps.promotions.errors import BuyerBlocked, SaleRefused
 from apps.promotions.models import BuyerBlock
+from infra.mysql.retry import is_duplicate_key
 from infra.sharding.background import Periodic
 
 PROMOTIONS: Final = "promotions"
@@ -51,8 +54,8 @@ def block_buyer(
 ) -> int:
     """Keep a user or a network (an address or CIDR) from buying in one sale, or in all; returns the block's id.
 
-    A block that is in force already is returned as it is. Raises SaleRefused for what is no network or too wide a one,
-    for a block without a reason, or one too many.
+    A block that is in force already is returned as it is, also to the second of two who block at once. Raises
+    SaleRefused for what is no network or too wide a one, for a block without a reason, or one too many.
     """
     if (user_id is None) is not bool(network):
         raise SaleRefused("Block either a user or a network.")
@@ -72,24 +75,32 @@ def block_buyer(
         return found.id
     if in_force.count() >= MAX_BLOCKS:
         raise SaleRefused(f"{MAX_BLOCKS} blocks are in force: lift some, or block wider networks.")
-    return (
-        BuyerBlock.objects.using(PROMOTIONS)
-        .create(
-            user_id=user_id,
-            network=network,
-            sale_id=sale_id,
-            reason=reason.strip()[:200],
-            blocked_by=by,
-            blocked_at=now,
-        )
-        .id
+    block = BuyerBlock(
+        user_id=user_id,
+        network=network,
+        sale_id=sale_id,
+        reason=reason.strip()[:200],
+        blocked_by=by,
+        blocked_at=now,
+        in_force=block_key(user_id=user_id, network=network, sale_id=sale_id),
     )
+    try:
+        with transaction.atomic(using=PROMOTIONS):
+            block.save(using=PROMOTIONS, force_insert=True)
+    except IntegrityError as error:
+        if not is_duplicate_key(error):
+            raise
+        made = in_force.filter(in_force=block.in_force).first()
+        if made is None:
+            raise SaleRefused("Somebody has just made this block and lifted it again.") from error
+        return made.id
+    return block.id
 
 
 def lift_block(block_id: int, *, by: int, now: datetime) -> bool:
     """End a block; False if there is none in force under that id. The row stays, as the record of who did what."""
     rows = BuyerBlock.objects.using(PROMOTIONS).filter(id=block_id, lifted_at__isnull=True)
-    return rows.update(lifted_by=by, lifted_at=now) == 1
+    return rows.update(lifted_by=by, lifted_at=now, in_force=None) == 1
 
 
 def refresh() -> Blocklist:
