@@ -50,6 +50,37 @@ def test_what_cannot_be_written_stays_counted_and_is_written_once(monkeypatch):
     assert answers_of(sale_id).totals() == {"b": 2, "a": 1, "c": 1}
 
 
+@pytest.mark.django_db(databases=list(settings.DATABASES))
+def test_a_process_that_ends_in_good_order_adds_what_it_counted_last(monkeypatch):
+    # given a process that has counted, and whose next turn of adding has not come
+    at_end = []
+    monkeypatch.setattr(answers, "on_end", at_end.append)
+    monkeypatch.setattr(answers._tally, "process_id", 0)
+    sale_id = new_id()
+    count_answer(sale_id, "ordered")
+    count_answer(sale_id, "ordered")
+
+    # when it ends
+    [add] = at_end
+    add()
+
+    # then
+    assert answers_of(sale_id).totals() == {"ordered": 2}
+
+
+@pytest.mark.django_db(databases=list(settings.DATABASES))
+def test_a_process_ends_though_the_answers_cannot_be_added(monkeypatch):
+    count_answer(new_id(), "ordered")
+
+    def fail(*_):
+        raise OperationalError(2006, "gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "_add", fail)
+        answers._flush_at_end()
+    flush()
+
+
 def test_processes_that_add_at_the_same_time_lose_nothing(committed):
     sale_id = new_id()
 
