@@ -4,6 +4,8 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -27,6 +29,31 @@ class StrictCharField(serializers.CharField):
         if _CONTROL.search(data):
             self.fail("control")
         return data
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class OpaqueStringField(serializers.Field[str, Any, str, Any]):
+    """Any JSON string, whatever is in it and however long: for what is only compared."""
+
+    default_error_messages = {"invalid": "Not a valid string."}
+
+    def to_internal_value(self, data: object) -> str:
+        """Return the string, or fail with `invalid`."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+    def to_representation(self, value: str) -> str:
+        """Return the string."""
+        return value
+
+
+class TimeField(serializers.DateTimeField):
+    """A time of RFC 3339, whose `T` and `Z` may be small letters (section 5.6)."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        """Return the time, or fail with `invalid`."""
+        return super().to_internal_value(value.upper() if isinstance(value, str) else value)
 
 
 class StrictIntegerField(serializers.IntegerField):

@@ -5,17 +5,27 @@ from typing import Any
 
 from rest_framework import serializers
 
-from infra.api.fields import IdField, MoneyField, StrictBooleanField, StrictCharField, StrictIntegerField
+from infra.api.fields import (
+    IdField,
+    MoneyField,
+    OpaqueStringField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    TimeField,
+)
 from infra.errors import FieldError, ValidationFailed
 
 __all__ = [
     "IdField",
     "MoneyField",
+    "OpaqueStringField",
     "QuerySerializer",
     "StrictBooleanField",
     "StrictCharField",
     "StrictIntegerField",
     "StrictSerializer",
+    "TimeField",
 ]
 
 

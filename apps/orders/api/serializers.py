@@ -19,6 +19,7 @@ from infra.api.serializers import (
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
+    TimeField,
 )
 
 SKU_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
@@ -60,8 +61,8 @@ class OrderListQuery(QuerySerializer, PageQuery):
         """Add the bounds, whose names are words of Python."""
         return {
             **super().get_fields(),
-            "from": serializers.DateTimeField(required=False),
-            "to": serializers.DateTimeField(required=False),
+            "from": TimeField(required=False),
+            "to": TimeField(required=False),
         }
 
 

@@ -10,6 +10,7 @@ from apps.users.api.authentication import current_shopper
 from apps.users.api.schema import SESSION_ID
 from apps.users.api.serializers import (
     LoginSerializer,
+    LogoutSerializer,
     RefreshSerializer,
     RegisterAnswer,
     RegisterSerializer,
@@ -98,10 +99,10 @@ class RefreshView(OpenView):
 class LogoutView(OpenView):
     """POST /auth/logout."""
 
-    @extend_schema(operation_id="log_out", request=RefreshSerializer, responses={204: None})
+    @extend_schema(operation_id="log_out", request=LogoutSerializer, responses={204: None})
     def post(self, request: Request) -> Response:
         """End the session of a refresh token; 204 whatever the token is."""
-        body = RefreshSerializer(data=request.data)
+        body = LogoutSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         log_out(token=body.validated_data["refresh"], now=timezone.now())
         return Response(status=_NO_CONTENT)

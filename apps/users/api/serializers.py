@@ -18,7 +18,7 @@ from apps.users.api.fields import (
 from apps.users.domain import MAX_LOGIN_LENGTH
 from apps.users.models import Address, Customer, Session
 from apps.users.types import AddressFields, LoginKind, LoginName
-from infra.api.serializers import IdField, StrictCharField, StrictSerializer
+from infra.api.serializers import IdField, OpaqueStringField, StrictCharField, StrictSerializer
 
 _LINE_LENGTH: Final = 200
 
@@ -71,6 +71,12 @@ class RefreshSerializer(StrictSerializer):
     """A refresh token."""
 
     refresh = StrictCharField(min_length=1, max_length=512)
+
+
+class LogoutSerializer(StrictSerializer):
+    """A refresh token, or anything that passes for one: the answer is the same."""
+
+    refresh = OpaqueStringField()
 
 
 class TokenAnswer(serializers.Serializer[Any]):

@@ -1,5 +1,6 @@
 """Strict input: JSON types as they are, unknown fields refused, pointers to what is wrong."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from infra.api.fields import IdField, MoneyField, StrictBooleanField, StrictCharField, StrictIntegerField
+from infra.api.fields import IdField, MoneyField, StrictBooleanField, StrictCharField, StrictIntegerField, TimeField
 from infra.api.problems import as_domain_error
 from infra.api.serializers import QuerySerializer, StrictSerializer
 from infra.errors import ValidationFailed
@@ -91,3 +92,22 @@ def test_unknown_query_parameters_are_ignored_and_bad_ones_named():
     with pytest.raises(ValidationFailed) as raised:
         Search.read({"q": "abcd"})
     assert [error.field for error in raised.value.errors] == ["query:q"]
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        ("2026-11-26T12:30:00Z", UTC),
+        ("2026-11-26t12:30:00z", UTC),
+        ("2026-11-26T12:30:00z", UTC),
+        ("2026-11-26t12:30:00+02:00", timezone(timedelta(hours=2))),
+    ],
+)
+def test_a_time_may_be_written_with_small_letters(text: str, offset: timezone) -> None:
+    assert TimeField().run_validation(text) == datetime(2026, 11, 26, 12, 30, tzinfo=offset)
+
+
+@pytest.mark.parametrize("text", ["now", "", 7, None, "2026-13-26t12:30:00z"])
+def test_what_is_no_time_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError):
+        TimeField().run_validation(text)
