@@ -42,7 +42,25 @@ MAX_ADDRESSES = 50
 
 CODE_LIFETIME_S = 300
 CODE_MAX_TRIES = 5
+# Codes that are sent on request: to one login this far apart and so many an hour, so many an hour for one address.
+CODE_APART_S = 60
+CODES_PER_LOGIN_HOUR = 5
+CODES_PER_ADDRESS_HOUR = 20
 CODE_SENDER = env.text("FLOODGATE_CODE_SENDER", local="apps.users.senders.local.LocalSender")
+# Connecting to a carrier, and each wait for its answer.
+CARRIER_TIMEOUT_S = 3.0
+if CODE_SENDER == "apps.users.senders.carriers.CarrierSender":
+    SHOP_NAME = env.text("FLOODGATE_SHOP_NAME", local="Floodgate")
+    EMAIL_HOST = env.text("FLOODGATE_SMTP_HOST")
+    EMAIL_PORT = env.integer("FLOODGATE_SMTP_PORT", default=587)
+    EMAIL_HOST_USER = env.text("FLOODGATE_SMTP_USER")
+    EMAIL_HOST_PASSWORD = env.text("FLOODGATE_SMTP_PASSWORD")
+    EMAIL_USE_TLS = env.flag("FLOODGATE_SMTP_STARTTLS", default=True)
+    DEFAULT_FROM_EMAIL = env.text("FLOODGATE_MAIL_FROM")
+    SMS_URL = env.text("FLOODGATE_SMS_URL", local="https://api.twilio.com")
+    SMS_ACCOUNT = env.text("FLOODGATE_SMS_ACCOUNT")
+    SMS_TOKEN = env.text("FLOODGATE_SMS_TOKEN")
+    SMS_FROM = env.text("FLOODGATE_SMS_FROM")
 
 # Argon2id hashes at once in a process (19 MiB and 20 to 40 ms each), and how many may wait before 503.
 PASSWORD_HASH_THREADS = env.integer("FLOODGATE_PASSWORD_HASH_THREADS", default=2)
@@ -59,3 +77,7 @@ LOGIN_FAILURES_FORGOTTEN_S = 900
 
 # A registration that has not reached the directory after this long is taken back by the reaper.
 REGISTRATION_DEADLINE_S = 120
+
+# A customer may ask for all their data this often; it is kept for them so long.
+EXPORT_APART_S = 24 * 3600
+EXPORT_KEPT_S = 7 * 24 * 3600
