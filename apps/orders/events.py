@@ -25,6 +25,7 @@ REFUND_FAILED: Final = "refund_failed"
 REFUNDING: Final = "refunding"
 REFUNDED: Final = "refunded"
 IMPORTED: Final = "imported"
+ERASED: Final = "erased"
 
 # All that is told of orders, to other systems too (apps/notifications); imported orders tell nothing.
 ORDER_EVENTS: Final = frozenset(

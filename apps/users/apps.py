@@ -13,7 +13,12 @@ class UsersConfig(AppConfig):
     label = "users"
 
     def ready(self) -> None:
-        """Register the reading of each shard's feed of ended sessions; it starts with the process's other work."""
+        """Register the reading of each shard's feed of ended sessions, which starts with the process's other work.
+
+        And register what this app itself holds of a customer.
+        """
         revocations = import_module("apps.users.revocations").revocations
         for alias in settings.SHARD_ALIASES:
             revocations.watch(alias)
+        holdings = import_module("apps.users.holdings")
+        holdings.register_holding(import_module("apps.users.services.account_holding").AccountHolding())

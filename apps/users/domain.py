@@ -1,8 +1,11 @@
 """Pure rules of logins, codes and profiles; no database."""
 
+import math
 import re
 import secrets
 import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
 from typing import Final
@@ -90,8 +93,8 @@ def new_code() -> str:
     return f"{secrets.randbelow(10**CODE_LENGTH):0{CODE_LENGTH}d}"
 
 
-def is_session_id(text: str) -> bool:
-    """Tell whether a text can be the id of a session: 128 bits in hex."""
+def is_hex_id(text: str) -> bool:
+    """Tell whether a text can be the id of a session or an export: 128 bits in hex."""
     return _SESSION_ID.match(text) is not None
 
 
@@ -120,6 +123,19 @@ def _countries() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _time_zones() -> frozenset[str]:
     return frozenset(available_timezones())
+
+
+def wait_for_code_s(
+    sent_at: Sequence[datetime], *, now: datetime, apart_s: int = 0, most: int, period_s: int = 3600
+) -> int:
+    """Return in how many seconds the next code may be sent, 0 for at once.
+
+    `sent_at` are the latest times at which one was, newest first, at least `most` of them if there are so many. Two
+    are `apart_s` apart, and within any `period_s` there are at most `most`.
+    """
+    free_at = [moment + timedelta(seconds=apart_s) for moment in sent_at[:1]]
+    free_at += [moment + timedelta(seconds=period_s) for moment in sent_at[most - 1 : most]]
+    return max([0, *(math.ceil((moment - now).total_seconds()) for moment in free_at)])
 
 
 def wait_after_failures_s(failure_count: int, *, free: int, cap_s: int) -> int:

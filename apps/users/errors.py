@@ -1,6 +1,6 @@
 """What the users app refuses."""
 
-from infra.errors import Code, DomainError, NotFound, Overloaded, RateLimited
+from infra.errors import Code, DomainError, InvalidState, NotFound, Overloaded, RateLimited
 
 
 class LoginTaken(DomainError):
@@ -42,6 +42,10 @@ class TooManyFailures(RateLimited):
     """This login failed too often from this address; other addresses are not affected."""
 
 
+class TooManyCodes(RateLimited):
+    """So many codes were sent for this address that it has to wait."""
+
+
 class RegistrationLapsed(Overloaded):
     """The registration took so long that it was taken back; nothing of it is left."""
 
@@ -56,6 +60,14 @@ class SessionNotFound(NotFound):
 
 class CustomerNotFound(NotFound):
     """There is no such customer."""
+
+
+class ExportNotFound(NotFound):
+    """The shopper has no such export of their data, or it has expired or is not ready."""
+
+
+class AccountInUse(InvalidState):
+    """The account has something under way that has to end before the account does."""
 
 
 class RefusedInProduction(Exception):

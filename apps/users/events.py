@@ -13,6 +13,7 @@ AGGREGATE: Final = "customer"
 REGISTERED: Final = "customer.registered"
 LOGIN_VERIFIED: Final = "customer.login_verified"
 UPDATED: Final = "customer.updated"
+ERASED: Final = "customer.erased"
 
 
 class CustomerChanged(Exception):

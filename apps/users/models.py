@@ -16,11 +16,12 @@ DIRECTORY = "users"
 
 
 class CustomerState(models.TextChoices):
-    """REGISTERING: on the shard, and perhaps not yet in the directory. BLOCKED: by the staff."""
+    """REGISTERING: on the shard, and perhaps not yet in the directory. BLOCKED: by the staff. ERASED: for good."""
 
     REGISTERING = "registering"
     LIVE = "live"
     BLOCKED = "blocked"
+    ERASED = "erased"
 
 
 class Customer(ShardedModel):
@@ -56,8 +57,8 @@ class Customer(ShardedModel):
 
     @property
     def may_log_in(self) -> bool:
-        """A registration that the directory knows is as good as live; blocked customers stay out."""
-        return self.state != CustomerState.BLOCKED
+        """A registration that the directory knows is as good as live; blocked and erased customers stay out."""
+        return self.state not in (CustomerState.BLOCKED, CustomerState.ERASED)
 
 
 class SessionEndReason(models.TextChoices):
@@ -69,6 +70,8 @@ class SessionEndReason(models.TextChoices):
     PASSWORD = "password"  # noqa: S105 - a reason, no password
     BLOCKED = "blocked"
     CROWDED_OUT = "crowded_out"
+    FIRST_PROOF = "first_proof"
+    ERASED = "erased"
 
 
 class Session(ShardedModel):
@@ -119,6 +122,69 @@ class Address(ShardedModel):
 
     class Meta:
         db_table = "users_address"
+
+
+class Erasure(ShardedModel):
+    """That an account was ended, and how far its traces are erased: holding by holding (`step`), from `cursor` on.
+
+    Stays when it is finished, as the proof that it was done; holds nothing personal.
+    """
+
+    pk = models.CompositePrimaryKey("slot", "user_id")
+    user_id = models.BigIntegerField()
+    actor = AsciiField(64)
+    requested_at = models.DateTimeField()
+    step = AsciiField(32, default="")
+    cursor = AsciiField(64, default="")
+    due_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "users_erasure"
+        indexes = [models.Index(fields=["due_at"], name="users_erasure_due")]
+
+
+class DataExportState(models.TextChoices):
+    """REQUESTED: being collected. READY: whole."""
+
+    REQUESTED = "requested"
+    READY = "ready"
+
+
+class DataExport(ShardedModel):
+    """All that is held of a customer, as they asked for it; collected holding by holding (`step`), from `cursor` on."""
+
+    pk = models.CompositePrimaryKey("slot", "user_id", "id")
+    user_id = models.BigIntegerField()
+    id = AsciiField(32)
+    state = AsciiField(16, choices=DataExportState.choices, default=DataExportState.REQUESTED)
+    requested_at = models.DateTimeField()
+    step = AsciiField(32, default="")
+    cursor = AsciiField(64, default="")
+    part_count = models.IntegerField(default=0)
+    due_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "users_export"
+        indexes = [
+            models.Index(fields=["due_at"], name="users_export_due"),
+            models.Index(fields=["expires_at"], name="users_export_expires"),
+        ]
+
+
+class DataExportPart(ShardedModel):
+    """A part of an export, numbered from 1."""
+
+    pk = models.CompositePrimaryKey("slot", "user_id", "export_id", "n")
+    user_id = models.BigIntegerField()
+    export_id = AsciiField(32)
+    n = models.IntegerField()
+    content = EncryptedJSONField()
+
+    class Meta:
+        db_table = "users_export_part"
 
 
 class IdentityState(models.TextChoices):
@@ -177,7 +243,8 @@ class Verification(models.Model):
     """A code sent to an e-mail address or phone, waiting for its owner's proof.
 
     Any number of users may wait for the same login; the code tells which of them it is. `accepted_at` is set when the
-    proof has become a login and the shard has yet to be told.
+    proof has become a login and the shard has yet to be told. `is_first_proof`: the owner came by a code of their own,
+    so that what others set before (password, sessions) ends when the shard is told.
     """
 
     databases: ClassVar[tuple[str, ...]] = (DIRECTORY,)
@@ -192,6 +259,7 @@ class Verification(models.Model):
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True)
+    is_first_proof = models.BooleanField(default=False)
 
     class Meta:
         db_table = "users_verification"
@@ -199,10 +267,75 @@ class Verification(models.Model):
             models.Index(fields=["digest", "expires_at"], name="users_verification_login"),
             models.Index(fields=["expires_at"], name="users_verification_expires"),
             models.Index(fields=["accepted_at"], name="users_verification_accepted"),
+            models.Index(fields=["user_id"], name="users_verification_user"),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.user_id}"
+
+
+class CodePurpose(models.TextChoices):
+    """What a code lets its holder do: log in by phone; confirm a change as the shopper who is logged in."""
+
+    LOGIN = "login"
+    CONFIRM = "confirm"
+
+
+class OneTimeCode(models.Model):
+    """A code that somebody asked for; of one login and purpose only the newest is good.
+
+    `try_count` and `used_at` change by compare-and-set only: a code has so many tries and one use, whatever comes at
+    once.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = (DIRECTORY,)
+
+    id = models.BigAutoField(primary_key=True)
+    purpose = AsciiField(8, choices=CodePurpose.choices)
+    digest = DigestField(32)
+    code_digest = DigestField(32)
+    try_count = models.SmallIntegerField(default=0)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "users_one_time_code"
+        indexes = [
+            models.Index(fields=["digest", "purpose", "id"], name="users_one_time_code_login"),
+            models.Index(fields=["expires_at"], name="users_one_time_code_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.purpose}, made at {self.created_at}"
+
+
+class CodeSending(models.Model):
+    """That a code was sent on request: the limits of a login and of an address are counted by these rows.
+
+    `login_n` and `address_n` number the sendings of each. They are unique, so that of two requests at once one is
+    counted and the other has to look again. An address that is exempt has neither digest nor number.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = (DIRECTORY,)
+
+    id = models.BigAutoField(primary_key=True)
+    digest = DigestField(32)
+    login_n = models.IntegerField()
+    address_digest = DigestField(32, null=True)
+    address_n = models.IntegerField(null=True)
+    sent_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "users_code_sending"
+        constraints = [
+            models.UniqueConstraint(fields=["digest", "login_n"], name="users_code_sending_login"),
+            models.UniqueConstraint(fields=["address_digest", "address_n"], name="users_code_sending_address"),
+        ]
+        indexes = [models.Index(fields=["sent_at"], name="users_code_sending_at")]
+
+    def __str__(self) -> str:
+        return f"sent at {self.sent_at}"
 
 
 class SentMessage(models.Model):

@@ -8,7 +8,7 @@ from django.db import connections
 
 from apps.users.errors import AddressNotFound, CustomerNotFound
 from apps.users.models import Address, Customer, CustomerState, Login, SentMessage, Session
-from apps.users.types import ADDRESS_FIELDS, AddressSnapshot, LoginName
+from apps.users.types import ADDRESS_FIELDS, AddressSnapshot, LoginKind, LoginName
 from infra.crypto.blind_index import blind_index
 from infra.crypto.fields import open_json
 from infra.sharding.slots import slot_of_user
@@ -27,12 +27,29 @@ def is_login_known(login: LoginName) -> bool:
     return find_user_id(login) is not None
 
 
+def find_customer(user_id: int) -> Customer | None:
+    """Return a customer, or None."""
+    return Customer.objects.for_user(user_id).filter(user_id=user_id).first()
+
+
 def get_customer(user_id: int) -> Customer:
     """Return a customer; raises CustomerNotFound."""
-    customer = Customer.objects.for_user(user_id).filter(user_id=user_id).first()
+    customer = find_customer(user_id)
     if customer is None:
         raise CustomerNotFound("There is no such customer.")
     return customer
+
+
+def verified_logins(customer: Customer) -> list[LoginName]:
+    """Return what a customer logs in with, as the shard knows it."""
+    logins = []
+    if customer.username:
+        logins.append(LoginName(LoginKind.USERNAME, customer.username))
+    if customer.email and customer.email_verified_at is not None:
+        logins.append(LoginName(LoginKind.EMAIL, customer.email))
+    if customer.phone and customer.phone_verified_at is not None:
+        logins.append(LoginName(LoginKind.PHONE, customer.phone))
+    return logins
 
 
 def order_months(user_id: int) -> tuple[int, int] | None:

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
+from apps.users.services.erasure import drive_erasures
+from apps.users.services.exports import drive_exports, purge_exports
 from apps.users.services.registration import reap_orphan_customers
 from apps.users.services.retention import purge_directory, purge_shard
 from apps.users.services.verification import settle_verifications
@@ -32,3 +34,23 @@ def purge_expired() -> None:
     """Delete expired sessions, old rows of the feed of ended ones, and codes that are over."""
     purge_directory(now=datetime.now(UTC))
     round_over(shard_aliases(), "users.purge_expired", lambda alias: purge_shard(alias=alias, now=datetime.now(UTC)))
+
+
+@shared_task(name="users.drive_erasures")
+def drive_due_erasures() -> None:
+    """Go on with the erasures of accounts that were ended."""
+    round_over(
+        shard_aliases(), "users.drive_erasures", lambda alias: drive_erasures(alias=alias, now=datetime.now(UTC))
+    )
+
+
+@shared_task(name="users.drive_exports")
+def drive_due_exports() -> None:
+    """Go on with collecting the data that customers have asked for."""
+    round_over(shard_aliases(), "users.drive_exports", lambda alias: drive_exports(alias=alias, now=datetime.now(UTC)))
+
+
+@shared_task(name="users.purge_exports")
+def purge_old_exports() -> None:
+    """Delete the data that was kept for customers long enough."""
+    round_over(shard_aliases(), "users.purge_exports", lambda alias: purge_exports(alias=alias, now=datetime.now(UTC)))

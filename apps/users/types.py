@@ -105,3 +105,11 @@ class BenchShopper:
     user_id: int
     access: str
     address_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a logged-in shopper proves themselves with anew: one of the current password and a fresh code."""
+
+    password: str | None = None
+    code: str | None = None

@@ -108,3 +108,7 @@ COUPON_RETENTION_DAYS = 400
 POINTS_VALUE = {"GBP": Decimal("0.01"), "EUR": Decimal("0.01"), "USD": Decimal("0.01"), "CNY": Decimal("0.01")}
 # Points that a refund brings back are good for so many days at least.
 POINTS_RESTORED_DAYS = 30
+
+# The address, note and reason of cancelling in the orders of a deleted account are erased at once, or where the law
+# wants them on the books, this many days after the month of the order.
+ORDER_ADDRESS_KEPT_DAYS = env.integer("FLOODGATE_ORDER_ADDRESS_KEPT_DAYS", default=0)

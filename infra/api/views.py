@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -34,6 +34,7 @@ class ApiView(APIView):
     """An endpoint of the contract: JSON in, JSON or a problem out, answers to a token are `no-store`."""
 
     content_negotiation_class = JsonNegotiation
+    takes_body_on_delete: ClassVar[bool] = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, hold the user to their limit, and refuse a body that is not JSON even where none is read.

@@ -94,6 +94,15 @@ def complete(place: Place, key: RequestKey, *, status: int, body: bytes, locatio
         )
 
 
+def delete_keys_of(place: Place, user_id: int, *, limit: int) -> int:
+    """Delete up to `limit` keys of a user, with the answers stored beside them; returns how many."""
+    with connections[place.alias].cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM idempotency_key WHERE slot = %s AND user_id = %s LIMIT %s", [place.slot, user_id, limit]
+        )
+        return cursor.rowcount
+
+
 def purge_old_keys(
     alias: str,
     *,

@@ -53,7 +53,7 @@ def limit_of_user(user_id: int) -> Limit | None:
 
 def limit_of_address(key: str) -> Limit | None:
     """Return what holds for an address or network as `address_key` writes it."""
-    if not ADDRESS_PER_SECOND.value or _is_exempt(key):
+    if not ADDRESS_PER_SECOND.value or is_exempt_address(key):
         return None
     return Limit(ADDRESS_PER_SECOND.value, ADDRESS_BURST.value)
 
@@ -75,7 +75,8 @@ def address_key(address: str) -> str:
     return str(parsed)
 
 
-def _is_exempt(key: str) -> bool:
+def is_exempt_address(key: str) -> bool:
+    """Tell whether no limit per address holds for an address or network as `address_key` writes it."""
     try:
         first = ip_network(key).network_address
     except ValueError:

@@ -38,6 +38,8 @@ _CHANGEABLE: Final = frozenset(
         "refunded_total",
         "paid_at",
         "cancel_reason",
+        "address",
+        "note",
     }
 )
 

@@ -1,5 +1,6 @@
 """/auth: registering, logging in, tokens, devices."""
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -9,6 +10,9 @@ from rest_framework.response import Response
 from apps.users.api.authentication import current_shopper
 from apps.users.api.schema import SESSION_ID
 from apps.users.api.serializers import (
+    CodeLoginSerializer,
+    CodeRequestAnswer,
+    CodeRequestSerializer,
     LoginSerializer,
     LogoutSerializer,
     RefreshSerializer,
@@ -21,6 +25,7 @@ from apps.users.api.serializers import (
 from apps.users.domain import MalformedLogin, normalise_login
 from apps.users.errors import CredentialsInvalid
 from apps.users.selectors import live_sessions
+from apps.users.services.code_login import log_in_by_code, request_login_code
 from apps.users.services.registration import register
 from apps.users.services.sessions import delete_other_sessions, delete_session, log_in, log_out, refresh
 from apps.users.services.verification import verify_login
@@ -30,6 +35,7 @@ from infra.api.views import ApiView
 
 _NO_CONTENT = 204
 _CREATED = 201
+_ACCEPTED = 202
 
 
 class OpenView(ApiView):
@@ -79,6 +85,35 @@ class TokenView(OpenView):
             login=body.validated_data["login"],
             password=body.validated_data["password"],
             address=client_address(request.META),
+            device=request.headers.get("User-Agent", ""),
+            now=timezone.now(),
+        )
+        return Response(_pair(pair))
+
+
+class CodeView(OpenView):
+    """POST /auth/otp."""
+
+    @extend_schema(operation_id="request_login_code", request=CodeRequestSerializer, responses={202: CodeRequestAnswer})
+    def post(self, request: Request) -> Response:
+        """Send a code that logs in by phone; the answer is the same for every phone, known or not."""
+        body = CodeRequestSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        request_login_code(phone=body.validated_data["phone"], address=client_address(request.META), now=timezone.now())
+        return Response({"expires_in": settings.CODE_LIFETIME_S}, status=_ACCEPTED)
+
+
+class CodeTokenView(OpenView):
+    """POST /auth/token/otp."""
+
+    @extend_schema(operation_id="log_in_by_code", request=CodeLoginSerializer, responses={200: TokenAnswer})
+    def post(self, request: Request) -> Response:
+        """Log in by phone and code; the first proof of a phone ends passwords and sessions set before it."""
+        body = CodeLoginSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        pair = log_in_by_code(
+            phone=body.validated_data["phone"],
+            code=body.validated_data["code"],
             device=request.headers.get("User-Agent", ""),
             now=timezone.now(),
         )

@@ -28,4 +28,13 @@ ADDRESS_ID: Final = OpenApiParameter(
 ADDRESS_LOCATION: Final = OpenApiParameter(
     "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[201], description="Where the address is."
 )
+EXPORT_ID: Final = OpenApiParameter(
+    "export_id", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[0-9a-f]{32}$", description="The export's id."
+)
+EXPORT_PART: Final = OpenApiParameter(
+    "n", OpenApiTypes.STR, OpenApiParameter.PATH, pattern="^[1-9][0-9]{0,18}$", description="The part's number."
+)
+EXPORT_LOCATION: Final = OpenApiParameter(
+    "Location", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[202], description="Where the export is."
+)
 SCHEMES: Final = (ShopperAuthenticationScheme,)

@@ -16,8 +16,8 @@ from apps.users.api.fields import (
     UsernameField,
 )
 from apps.users.domain import MAX_LOGIN_LENGTH
-from apps.users.models import Address, Customer, Session
-from apps.users.types import AddressFields, LoginKind, LoginName
+from apps.users.models import Address, Customer, DataExport, DataExportState, Session
+from apps.users.types import AddressFields, LoginKind, LoginName, Proof
 from infra.api.serializers import IdField, OpaqueStringField, StrictCharField, StrictSerializer
 
 _LINE_LENGTH: Final = 200
@@ -67,6 +67,25 @@ class LoginSerializer(StrictSerializer):
     password = StrictCharField(min_length=1, max_length=128, write_only=True)
 
 
+class CodeRequestSerializer(StrictSerializer):
+    """The phone that a code is asked for."""
+
+    phone = PhoneField()
+
+
+class CodeLoginSerializer(StrictSerializer):
+    """A login by phone and code."""
+
+    phone = PhoneField()
+    code = CodeField()
+
+
+class CodeRequestAnswer(serializers.Serializer[Any]):
+    """How long a code that was sent is good, in seconds; the same whether one was sent or not."""
+
+    expires_in = serializers.IntegerField()
+
+
 class RefreshSerializer(StrictSerializer):
     """A refresh token."""
 
@@ -108,11 +127,54 @@ class SessionListAnswer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
-class PasswordSerializer(StrictSerializer):
-    """A change of password."""
+class ProofSerializer(StrictSerializer):
+    """The proof that what a stolen session must not do asks for: the current password, or a fresh code."""
 
-    current_password = StrictCharField(min_length=1, max_length=128, write_only=True)
+    default_error_messages = {"no_proof": "Send either the current password or a fresh code."}
+
+    current_password = StrictCharField(required=False, min_length=1, max_length=128, write_only=True)
+    code = CodeField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse none, and both."""
+        if ("current_password" in attrs) == ("code" in attrs):
+            self.fail("no_proof")
+        return attrs
+
+    @property
+    def proof(self) -> Proof:
+        """The proof that was sent; not yet checked."""
+        return Proof(password=self.validated_data.get("current_password"), code=self.validated_data.get("code"))
+
+
+class ConfirmationSerializer(StrictSerializer):
+    """Where a fresh code is sent: to the shopper's own proven e-mail address or phone."""
+
+    to = serializers.ChoiceField(choices=[LoginKind.EMAIL.value, LoginKind.PHONE.value])
+
+
+class PasswordSerializer(ProofSerializer):
+    """A change of password, or the first one of a shopper who logs in by codes."""
+
     new_password = PasswordField()
+
+
+class UsernameChangeSerializer(ProofSerializer):
+    """A new username."""
+
+    username = UsernameField()
+
+
+class EmailChangeSerializer(ProofSerializer):
+    """A new e-mail address."""
+
+    email = EmailAddressField()
+
+
+class PhoneChangeSerializer(ProofSerializer):
+    """A new phone."""
+
+    phone = PhoneField()
 
 
 class ProfileSerializer(StrictSerializer):
@@ -199,3 +261,32 @@ class AddressListAnswer(serializers.Serializer[Any]):
 
     results = AddressAnswer(many=True)
     next = serializers.CharField(allow_null=True)
+
+
+class ExportAnswer(serializers.Serializer[DataExport]):
+    """An export of a shopper's data; when it is `ready`, its parts are numbered from 1 to `part_count`."""
+
+    id = serializers.CharField()
+    status = serializers.ChoiceField(source="state", choices=DataExportState.choices)
+    requested_at = serializers.DateTimeField()
+    ready_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField(allow_null=True)
+    part_count = serializers.SerializerMethodField()
+
+    def get_part_count(self, export: DataExport) -> int | None:
+        """Return how many parts there are, once that is known."""
+        return export.part_count if export.state == DataExportState.READY else None
+
+
+class ExportListAnswer(serializers.Serializer[Any]):
+    """The exports that are still kept; there is never a next page."""
+
+    results = ExportAnswer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class ExportPartAnswer(serializers.Serializer[Any]):
+    """A part of an export: `kind` names what the rows are (`account`, `orders`, ...)."""
+
+    kind = serializers.CharField()
+    rows = serializers.ListField(child=serializers.DictField())

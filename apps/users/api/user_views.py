@@ -16,11 +16,14 @@ from apps.users.api.serializers import (
     PasswordSerializer,
     ProfileAnswer,
     ProfileSerializer,
+    ProofSerializer,
 )
 from apps.users.selectors import get_address, get_customer, list_addresses
 from apps.users.services.addresses import create_address, delete_address, replace_address
+from apps.users.services.erasure import erase_customer
 from apps.users.services.passwords import PasswordChange, change_password, prepare_password_change
 from apps.users.services.profile import update_profile
+from apps.users.services.proof import check_proof
 from infra.api.client_address import client_address
 from infra.api.views import ApiView, parse_id
 from infra.crypto.blind_index import blind_index
@@ -33,6 +36,8 @@ _CREATED = 201
 
 class ProfileView(ApiView):
     """/users/me."""
+
+    takes_body_on_delete = True
 
     @extend_schema(operation_id="get_profile", responses={200: ProfileAnswer})
     def get(self, request: Request) -> Response:
@@ -48,6 +53,17 @@ class ProfileView(ApiView):
             user_id=current_shopper(request).user_id, changes=body.validated_data, now=timezone.now()
         )
         return Response(ProfileAnswer(customer).data)
+
+    @extend_schema(operation_id="delete_account", request=ProofSerializer, responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Delete the account, for good; refused while an order is under way."""
+        body = ProofSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        user_id = current_shopper(request).user_id
+        address = client_address(request.META)
+        check_proof(user_id=user_id, proof=body.proof, address=address, now=timezone.now())
+        erase_customer(user_id=user_id, actor="shopper", now=timezone.now())
+        return Response(status=_NO_CONTENT)
 
 
 class PasswordView(IdempotentMixin, ApiView):
@@ -76,7 +92,7 @@ class PasswordView(IdempotentMixin, ApiView):
         body.is_valid(raise_exception=True)
         self.change = prepare_password_change(
             user_id=current_shopper(request).user_id,
-            current=body.validated_data["current_password"],
+            proof=body.proof,
             new=body.validated_data["new_password"],
             address=client_address(request.META),
             now=timezone.now(),

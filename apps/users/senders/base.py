@@ -14,6 +14,9 @@ class Notice(StrEnum):
     """What an owner is told without a code."""
 
     REGISTRATION_ATTEMPT = "Somebody tried to register with this login. It is yours already; nothing has changed."
+    CHANGE_ATTEMPT = "Somebody tried to add this login to their account. It is yours already; nothing has changed."
+    LOGIN_CHANGED = "A login of your account was changed. If it was not you, write to us."
+    ACCOUNT_DELETED = "Your account was deleted."
     PASSWORD_CHANGED = "The password of your account was changed."  # noqa: S105 - a notice, no password
 
 

@@ -51,3 +51,29 @@ def insert_verification(login: LoginName, *, code: str, user_id: int, now: datet
 def code_digests(login: LoginName, code: str) -> list[IndexDigest]:
     """Return the keyed digests of a code sent to a login; without a key a million codes are tried in a second."""
     return blind_index("code", f"{login.kind}:{login.value}:{code}")
+
+
+def accept_login(login: LoginName, *, user_id: int, is_first_proof: bool = False, now: datetime) -> Verification:
+    """Write that a login has become this user's and that the shard is to be told (`verification.tell_shard`)."""
+    return _accept(login, login.value, user_id, is_first_proof, now)
+
+
+def accept_removal(login: LoginName, *, user_id: int, now: datetime) -> Verification:
+    """Write that this user no longer has the login, nor another of its kind, and that the shard is to be told."""
+    return _accept(login, "", user_id, False, now)
+
+
+def _accept(login: LoginName, value: str, user_id: int, is_first_proof: bool, now: datetime) -> Verification:
+    accepted = Verification(
+        kind=login.kind,
+        digest=blind_index(login.kind, login.value)[0].digest,
+        user_id=user_id,
+        value=value,
+        code_digest=b"",
+        created_at=now,
+        expires_at=now,
+        accepted_at=now,
+        is_first_proof=is_first_proof,
+    )
+    accepted.save(force_insert=True)
+    return accepted

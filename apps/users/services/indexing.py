@@ -8,7 +8,8 @@ from typing import Final
 from django.db import IntegrityError
 
 from apps.users.models import Customer, CustomerState, Login
-from apps.users.types import LoginKind, LoginName
+from apps.users.selectors import verified_logins
+from apps.users.types import LoginKind
 from infra.crypto.blind_index import IndexDigest, blind_index, index_key_ids
 from infra.mysql.retry import is_duplicate_key
 from infra.sharding.topology import topology
@@ -45,18 +46,6 @@ def prune_logins(*, limit: int = 1000) -> int:
     """Delete a batch of digests under keys that are no longer configured; returns how many."""
     digests = list(Login.objects.exclude(key_id__in=index_key_ids()).values_list("digest", flat=True)[:limit])
     return Login.objects.filter(digest__in=digests).delete()[0]
-
-
-def verified_logins(customer: Customer) -> list[LoginName]:
-    """Return what a customer logs in with, as the shard knows it."""
-    logins = []
-    if customer.username:
-        logins.append(LoginName(LoginKind.USERNAME, customer.username))
-    if customer.email and customer.email_verified_at is not None:
-        logins.append(LoginName(LoginKind.EMAIL, customer.email))
-    if customer.phone and customer.phone_verified_at is not None:
-        logins.append(LoginName(LoginKind.PHONE, customer.phone))
-    return logins
 
 
 def _write_missing(customers: list[Customer], now: datetime) -> tuple[int, list[int]]:

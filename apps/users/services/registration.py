@@ -19,8 +19,10 @@ from apps.users.events import REGISTERED, CustomerChanged, advance_customer
 from apps.users.models import DIRECTORY, Customer, CustomerState, Identity, IdentityState
 from apps.users.passwords import hash_password
 from apps.users.selectors import find_user_id, is_login_known
-from apps.users.senders.base import Notice, SendingFailed, current_sender
+from apps.users.senders.base import Notice
+from apps.users.services.codes import deliver_code
 from apps.users.services.directory import insert_login, insert_verification
+from apps.users.services.notices import tell
 from apps.users.types import LoginKind, LoginName
 from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
 from infra.sharding.places import Place, place_of_user, shard_aliases
@@ -42,11 +44,11 @@ def register(*, logins: Sequence[LoginName], password: str, now: datetime) -> in
     if any(find_user_id(login) is not None for login in usernames):
         raise LoginTaken("The username is in use.")
     encoded = hash_password(password)
-    user_id = _write_customer_somewhere(logins, encoded, now)
+    user_id = write_customer_somewhere(logins, encoded, now)
     try:
         codes = with_deadlock_retry(lambda: _write_directory(user_id, logins, now))
     except (LoginTaken, RegistrationLapsed):
-        _delete_orphan(place_of_user(user_id), user_id)
+        delete_orphan(place_of_user(user_id), user_id)
         raise
     try:
         confirm_registration(user_id=user_id, now=now)
@@ -87,13 +89,13 @@ def reap_orphan_customers(*, alias: str, now: datetime) -> int:
         if _claim_identity(user_id, now) == IdentityState.LIVE:
             confirm_registration(user_id=user_id, now=now)
         else:
-            _delete_orphan(place_of_user(user_id), user_id)
+            delete_orphan(place_of_user(user_id), user_id)
         settled_count += 1
     return settled_count
 
 
-def _write_customer_somewhere(logins: Sequence[LoginName], encoded: str, now: datetime) -> int:
-    """Write the customer on a shard that answers and return the user id.
+def write_customer_somewhere(logins: Sequence[LoginName], encoded: str, now: datetime) -> int:
+    """Write the customer, still registering, on a shard that answers, and return the user id.
 
     A new customer belongs to no shard yet, so a dead one costs nobody their registration. What a lost answer may have
     left there has no identity, and so the reaper takes it away.
@@ -130,7 +132,7 @@ def _write_customer(place: Place, user_id: int, logins: Sequence[LoginName], enc
 def _write_directory(user_id: int, logins: Sequence[LoginName], now: datetime) -> dict[LoginName, str]:
     """Write identity, username and verifications in one transaction; returns the codes to send."""
     with transaction.atomic(using=DIRECTORY):
-        _insert_identity(user_id, now)
+        insert_identity(user_id, now)
         codes: dict[LoginName, str] = {}
         for login in logins:
             if login.kind is LoginKind.USERNAME:
@@ -141,7 +143,8 @@ def _write_directory(user_id: int, logins: Sequence[LoginName], now: datetime) -
     return codes
 
 
-def _insert_identity(user_id: int, now: datetime) -> None:
+def insert_identity(user_id: int, now: datetime) -> None:
+    """Make a user id known to the directory, in its open transaction; raises RegistrationLapsed after the reaper."""
     try:
         Identity(user_id=user_id, state=IdentityState.LIVE, created_at=now).save(force_insert=True)
     except IntegrityError as error:
@@ -162,21 +165,16 @@ def _claim_identity(user_id: int, now: datetime) -> str:
     return IdentityState.VOID
 
 
-def _delete_orphan(place: Place, user_id: int) -> None:
+def delete_orphan(place: Place, user_id: int) -> None:
+    """Take back a customer whom the directory does not know."""
     with place.atomic():
         Customer.objects.at(place).filter(user_id=user_id, state=CustomerState.REGISTERING).delete()
 
 
 def _send(logins: Sequence[LoginName], codes: dict[LoginName, str]) -> None:
     """Send a code or a notice to each e-mail address and phone. A carrier's failure does not undo the registration."""
-    sender = current_sender()
     for login in logins:
-        if login.kind is LoginKind.USERNAME:
-            continue
-        try:
-            if login in codes:
-                sender.send_code(login, codes[login])
-            else:
-                sender.send_notice(login, Notice.REGISTRATION_ATTEMPT)
-        except SendingFailed:
-            _log.warning("a message to a new %s was not sent", login.kind, exc_info=True)
+        if login in codes:
+            deliver_code(login, codes[login])
+        else:
+            tell([login], Notice.REGISTRATION_ATTEMPT)

@@ -1,11 +1,12 @@
 """Deletes what is over: expired sessions, rows of the feed that no token needs, codes and messages."""
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
+from django.db.models import QuerySet
 
-from apps.users.models import SentMessage, Session, SessionEnd, Verification
+from apps.users.models import CodeSending, OneTimeCode, SentMessage, Session, SessionEnd, Verification
 
 _BATCH_ROWS: Final = 1000
 _MAX_BATCHES: Final = 50
@@ -23,19 +24,24 @@ def purge_shard(*, alias: str, now: datetime) -> int:
 
 
 def purge_directory(*, now: datetime) -> int:
-    """Delete codes that expired a day ago, and what the local sender kept as long; returns how many rows."""
+    """Delete codes that expired a day ago, and what is kept as long of those sent; returns how many rows."""
     before = now - _KEEP_CODES
-    codes = Verification.objects.filter(expires_at__lt=before, accepted_at__isnull=True)
-    code_ids = list(codes.order_by("expires_at").values_list("id", flat=True)[: _BATCH_ROWS * _MAX_BATCHES])
-    messages = SentMessage.objects.filter(sent_at__lt=before).order_by("sent_at")
-    message_ids = list(messages.values_list("id", flat=True)[: _BATCH_ROWS * _MAX_BATCHES])
+    return (
+        _delete_rows(Verification.objects.filter(expires_at__lt=before, accepted_at__isnull=True), "expires_at")
+        + _delete_rows(OneTimeCode.objects.filter(expires_at__lt=before), "expires_at")
+        + _delete_rows(CodeSending.objects.filter(sent_at__lt=before), "sent_at")
+        + _delete_rows(SentMessage.objects.filter(sent_at__lt=before), "sent_at")
+    )
+
+
+def _delete_rows(old: QuerySet[Any], oldest_by: str) -> int:
     deleted_count = 0
-    for start in range(0, len(code_ids), _BATCH_ROWS):
-        deleted_count += Verification.objects.filter(
-            id__in=code_ids[start : start + _BATCH_ROWS], accepted_at__isnull=True
-        ).delete()[0]
-    for start in range(0, len(message_ids), _BATCH_ROWS):
-        deleted_count += SentMessage.objects.filter(id__in=message_ids[start : start + _BATCH_ROWS]).delete()[0]
+    for _ in range(_MAX_BATCHES):
+        ids = list(old.order_by(oldest_by).values_list("id", flat=True)[:_BATCH_ROWS])
+        if not ids:
+            break
+        # Asked again: a code may have been accepted just now.
+        deleted_count += old.filter(id__in=ids).delete()[0]
     return deleted_count
 
 

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.users.access_tokens import sign_access_token
-from apps.users.domain import MalformedLogin, is_session_id, normalise_login
+from apps.users.domain import MalformedLogin, is_hex_id, normalise_login
 from apps.users.errors import (
     CredentialsInvalid,
     SessionNotFound,
@@ -52,7 +52,7 @@ def log_in(*, login: str, password: str, address: str, device: str, now: datetim
             raise CredentialsInvalid("Login or password are wrong.")
     if customer.state == CustomerState.REGISTERING:
         confirm_registration(user_id=customer.user_id, now=now)
-    return _open_session(customer.user_id, password_seen=customer.password, device=device, now=now)
+    return open_session(customer.user_id, password_seen=customer.password, device=device, now=now)
 
 
 def refresh(*, token: str, now: datetime) -> TokenPair:
@@ -97,7 +97,7 @@ def log_out(*, token: str, now: datetime) -> None:
 
 def delete_session(*, user_id: int, session_id: str, now: datetime) -> None:
     """End a session of the user; raises SessionNotFound when there is no such live one."""
-    can_be_one = is_session_id(session_id)
+    can_be_one = is_hex_id(session_id)
     if not can_be_one or not end_session(
         user_id=user_id, session_id=session_id, reason=SessionEndReason.DELETED, now=now
     ):
@@ -122,6 +122,25 @@ def end_all_sessions(place: Place, *, user_id: int, keep: str = "", reason: Sess
     """End the user's sessions but `keep`, in the open transaction, which has locked the customer or needs no order."""
     live = Session.objects.at(place).filter(user_id=user_id, ended_at__isnull=True).exclude(id=keep)
     return _end(place, user_id, sorted(live.values_list("id", flat=True)), reason, now)
+
+
+def open_session(user_id: int, *, password_seen: str | None = None, device: str, now: datetime) -> TokenPair:
+    """Write a session, unless the customer was blocked or the password that was checked has changed since.
+
+    Without `password_seen` the customer has proven themselves in another way. The 21st session ends the oldest.
+    Raises CredentialsInvalid.
+    """
+    place = place_of_user(user_id)
+    with place.atomic():
+        customer = lock_customer(place, user_id)
+        if not customer.may_log_in or password_seen not in (None, customer.password):
+            raise CredentialsInvalid("Login or password are wrong.")
+        live = Session.objects.at(place).filter(user_id=user_id, ended_at__isnull=True, expires_at__gt=now)
+        newest_first = list(live.order_by("-created_at", "id").values_list("id", flat=True))
+        _end(place, user_id, newest_first[settings.MAX_SESSIONS - 1 :], SessionEndReason.CROWDED_OUT, now)
+        session = new_session(slot=place.slot, user_id=user_id, device=device, now=now)
+        session.save(using=place.alias, force_insert=True)
+    return _pair(session, session.generation, now)
 
 
 def new_session_id() -> str:
@@ -155,21 +174,6 @@ def _customer_or_decoy(user_id: int | None) -> Customer | None:
     wanted = user_id if user_id is not None else secrets.randbits(62)
     rows = Customer.objects.for_user(wanted).filter(user_id=wanted)
     return rows.only("user_id", "state", "password").first()
-
-
-def _open_session(user_id: int, *, password_seen: str, device: str, now: datetime) -> TokenPair:
-    """Write a session, unless the password was changed or the customer blocked since it was checked."""
-    place = place_of_user(user_id)
-    with place.atomic():
-        customer = lock_customer(place, user_id)
-        if not customer.may_log_in or customer.password != password_seen:
-            raise CredentialsInvalid("Login or password are wrong.")
-        live = Session.objects.at(place).filter(user_id=user_id, ended_at__isnull=True, expires_at__gt=now)
-        newest_first = list(live.order_by("-created_at", "id").values_list("id", flat=True))
-        _end(place, user_id, newest_first[settings.MAX_SESSIONS - 1 :], SessionEndReason.CROWDED_OUT, now)
-        session = new_session(slot=place.slot, user_id=user_id, device=device, now=now)
-        session.save(using=place.alias, force_insert=True)
-    return _pair(session, session.generation, now)
 
 
 def _genuine_session(place: Place, claim: RefreshClaim) -> Session:

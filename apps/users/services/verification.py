@@ -12,14 +12,18 @@ from typing import Final
 from django.conf import settings
 from django.db import OperationalError, transaction
 
-from apps.users.errors import CredentialsInvalid, LoginTaken
-from apps.users.events import LOGIN_VERIFIED, advance_customer
-from apps.users.locks import lock_customer, lock_verifications
-from apps.users.models import DIRECTORY, Login, Verification
-from apps.users.selectors import find_user_id
+from apps.users.errors import CredentialsInvalid, CustomerNotFound, LoginTaken
+from apps.users.events import LOGIN_VERIFIED, UPDATED, advance_customer
+from apps.users.locks import lock_customer, lock_identity, lock_verifications
+from apps.users.models import DIRECTORY, Login, SessionEndReason, Verification
+from apps.users.selectors import find_user_id, verified_logins
+from apps.users.senders.base import Notice
+from apps.users.services.account_holding import free_logins
 from apps.users.services.directory import code_digests, insert_login
+from apps.users.services.notices import tell
 from apps.users.services.registration import confirm_registration
-from apps.users.types import LoginName
+from apps.users.services.sessions import end_all_sessions
+from apps.users.types import LoginKind, LoginName
 from infra.crypto.blind_index import blind_index
 from infra.mysql.retry import with_deadlock_retry
 from infra.sharding.places import place_of_user
@@ -39,7 +43,7 @@ def verify_login(*, login: LoginName, code: str, now: datetime) -> None:
     accepted = with_deadlock_retry(lambda: _accept(login, code, now))
     if accepted is None:
         raise CredentialsInvalid("The code is not valid.")
-    _tell_shard(accepted, now)
+    tell_shard(accepted, now)
 
 
 def settle_verifications(*, now: datetime) -> int:
@@ -52,13 +56,63 @@ def settle_verifications(*, now: datetime) -> int:
         if alias in dead:
             continue
         try:
-            _tell_shard(verification, now)
+            tell_shard(verification, now)
         except OperationalError:
             _log.warning("%s cannot be told of a verified login now", alias, exc_info=True)
             dead.add(alias)
         else:
             settled_count += 1
     return settled_count
+
+
+def tell_shard(verification: Verification, now: datetime) -> None:
+    """Write what the directory has decided on the customer's row, then forget the verification. Idempotent.
+
+    With the first proof by a code of the owner's own, the password, the sessions and the unproven e-mail address that
+    were there before end. Who loses a login is told at what the account had before.
+    """
+    confirm_registration(user_id=verification.user_id, now=now)
+    try:
+        to_tell = _write_on_shard(verification, LoginKind(verification.kind), now)
+    except CustomerNotFound:  # the account was ended meanwhile
+        free_logins(verification.user_id)
+        return
+    Verification.objects.filter(id=verification.id).delete()
+    tell(to_tell, Notice.LOGIN_CHANGED)
+
+
+def _write_on_shard(verification: Verification, kind: LoginKind, now: datetime) -> list[LoginName]:
+    """Write the login on the customer's row; returns who is to be told that another one is gone for it.
+
+    Concurrency: the directory is asked under the lock of the customer, so that a change that was accepted before
+    another one, and is told after it, has no effect.
+    """
+    user_id, value = verification.user_id, verification.value
+    place = place_of_user(user_id)
+    with place.atomic():
+        customer = lock_customer(place, user_id)
+        proven_before = verified_logins(customer)
+        is_told = value == next((login.value for login in proven_before if login.kind is kind), "")
+        if (is_told and (value or not getattr(customer, kind))) or not _is_decided(verification, kind):
+            return []
+        changes: dict[str, object] = {kind: value}
+        if kind is not LoginKind.USERNAME:
+            changes[f"{kind}_verified_at"] = now if value else None
+        if verification.is_first_proof:
+            changes |= {"password": "", "email": ""}
+            end_all_sessions(place, user_id=user_id, reason=SessionEndReason.FIRST_PROOF, now=now)
+        if value and kind is not LoginKind.USERNAME:
+            advance_customer(place, customer, event=LOGIN_VERIFIED, payload={"kind": kind}, now=now, **changes)
+        else:
+            advance_customer(place, customer, event=UPDATED, payload={"changed": [kind]}, now=now, **changes)
+    return proven_before if any(login.kind is kind for login in proven_before) else []
+
+
+def _is_decided(verification: Verification, kind: LoginKind) -> bool:
+    """Tell whether the directory still says what was accepted; a later change may have overtaken it."""
+    if verification.value:
+        return find_user_id(LoginName(kind, verification.value)) == verification.user_id
+    return not Login.objects.filter(user_id=verification.user_id, kind=kind).exists()
 
 
 def _accept(login: LoginName, code: str, now: datetime) -> Verification | None:
@@ -81,6 +135,7 @@ def _accept(login: LoginName, code: str, now: datetime) -> Verification | None:
                 verification.save(update_fields=["try_count"])
             return None
         verification = matching[0]
+        lock_identity(verification.user_id)
         owner_id = find_user_id(login)
         if owner_id not in (None, verification.user_id):
             raise LoginTaken("The login is in use.")
@@ -90,17 +145,3 @@ def _accept(login: LoginName, code: str, now: datetime) -> Verification | None:
         verification.accepted_at = now
         verification.save(update_fields=["accepted_at"])
     return verification
-
-
-def _tell_shard(verification: Verification, now: datetime) -> None:
-    """Write the login on the customer's row, then forget the verification. Idempotent."""
-    user_id, kind = verification.user_id, verification.kind
-    confirm_registration(user_id=user_id, now=now)
-    place = place_of_user(user_id)
-    with place.atomic():
-        customer = lock_customer(place, user_id)
-        is_told = getattr(customer, kind) == verification.value and getattr(customer, f"{kind}_verified_at") is not None
-        if not is_told:
-            changes = {kind: verification.value, f"{kind}_verified_at": now}
-            advance_customer(place, customer, event=LOGIN_VERIFIED, payload={"kind": kind}, now=now, **changes)
-    Verification.objects.filter(id=verification.id).delete()

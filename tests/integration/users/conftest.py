@@ -23,6 +23,6 @@ def _fresh_memory() -> Iterator[None]:
 def slowdown(monkeypatch: pytest.MonkeyPatch) -> LoginSlowdown:
     """Count failed logins anew for each test; what is in Redis is by login and address, which are each test's own."""
     counts = LoginSlowdown()
-    for module in ("sessions", "passwords"):
+    for module in ("sessions", "proof"):
         monkeypatch.setattr(f"apps.users.services.{module}.login_slowdown", lambda: counts)
     return counts

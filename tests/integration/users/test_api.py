@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 from apps.users.access_tokens import sign_access_token
 from apps.users.models import StaffUser
 from apps.users.selectors import get_customer, last_sent_code
+from apps.users.services.exports import drive_exports
 from apps.users.services.sessions import new_session
 from infra.idempotency.models import IdempotencyKey
 from infra.sharding.places import place_of_user
@@ -289,3 +290,114 @@ def test_a_token_of_a_session_that_never_was_is_refused() -> None:
     session.save(using=place_of_user(customer.user_id).alias, force_insert=True)
     assert Client(access)("get", "/users/me").status_code == 200
     assert get_customer(customer.user_id).version == 0
+
+
+def test_logging_in_by_phone_and_code(anyone: Client) -> None:
+    phone = new_phone()
+    for _ in range(2):  # the second is within the minute, and is told the same
+        asked = anyone("post", "/auth/otp", {"phone": phone.value})
+        assert (asked.status_code, asked.json()) == (202, {"expires_in": 300})
+    code = last_sent_code(phone)
+    wrong = f"{(int(code) + 1) % 10**6:06d}"
+    assert_problem(anyone("post", "/auth/token/otp", {"phone": phone.value, "code": wrong}), 401, "credentials_invalid")
+    answer = anyone("post", "/auth/token/otp", {"phone": phone.value, "code": code})
+    assert answer.status_code == 200
+    assert answer.json().keys() == {"access", "refresh", "expires_in"}
+    me = Client(answer.json()["access"])("get", "/users/me").json()
+    assert (me["phone"], me["phone_verified"], me["username"]) == (phone.value, True, None)
+    used = anyone("post", "/auth/token/otp", {"phone": phone.value, "code": code})
+    assert_problem(used, 401, "credentials_invalid")
+
+
+def test_what_is_no_phone_or_code_is_a_bad_request(anyone: Client) -> None:
+    assert_problem(anyone("post", "/auth/otp", {"phone": "12345"}), 400, "validation_error", "/phone")
+    assert_problem(anyone("post", "/auth/otp", {}), 400, "validation_error", "/phone")
+    answer = anyone("post", "/auth/token/otp", {"phone": "+441632960961", "code": 123456})
+    assert_problem(answer, 400, "validation_error", "/code")
+    unknown = anyone("post", "/auth/token/otp", {"phone": new_phone().value, "code": "123456"})
+    assert_problem(unknown, 401, "credentials_invalid")
+
+
+def test_a_first_proof_ends_what_was_set_before(anyone: Client) -> None:
+    username, phone = new_username(), new_phone()
+    credentials = {"password": PASSWORD}
+    made = anyone("post", "/auth/register", credentials | {"username": username.value, "phone": phone.value}).json()
+    before = anyone("post", "/auth/token", credentials | {"login": username.value}).json()
+    anyone("post", "/auth/otp", {"phone": phone.value})
+    pair = anyone("post", "/auth/token/otp", {"phone": phone.value, "code": last_sent_code(phone)}).json()
+    assert Client(pair["access"])("get", "/users/me").json()["id"] == made["user_id"]
+    assert_problem(Client(before["access"])("get", "/users/me"), 401, "token_invalid")
+    assert_problem(anyone("post", "/auth/token/refresh", {"refresh": before["refresh"]}), 401, "token_invalid")
+    for login in (username, phone):
+        refused = anyone("post", "/auth/token", credentials | {"login": login.value})
+        assert_problem(refused, 401, "credentials_invalid")
+
+
+def test_logins_are_changed_and_removed_with_a_proof(anyone: Client, username: str, shopper: Client) -> None:
+    proof, email, other = {"current_password": PASSWORD}, new_email(), new_username().value
+    begun = shopper("put", "/users/me/logins/email", proof | {"email": email.value})
+    assert (begun.status_code, begun.json()) == (202, {"expires_in": 300})
+    code = last_sent_code(email)
+    assert anyone("post", "/auth/verify", {"login": email.value, "code": code}).status_code == 204
+    assert shopper("get", "/users/me").json()["email_verified"]
+    # a code to that address is as good as the password
+    assert shopper("post", "/users/me/codes", {"to": "email"}).status_code == 429
+    assert_problem(shopper("post", "/users/me/codes", {"to": "phone"}), 409, "invalid_state")
+    assert shopper("put", "/users/me/logins/username", proof | {"username": other}).status_code == 204
+    assert shopper("get", "/users/me").json()["username"] == other
+    assert shopper("delete", "/users/me/logins/username", proof).status_code == 204
+    assert_problem(shopper("delete", "/users/me/logins/email", proof), 409, "invalid_state")
+    assert_problem(shopper("delete", "/users/me/logins/phone", proof), 404, "not_found")
+    assert anyone("post", "/auth/token", {"login": email.value, "password": PASSWORD}).status_code == 200
+    assert_problem(anyone("post", "/auth/token", {"login": username, "password": PASSWORD}), 401, "credentials_invalid")
+
+
+@pytest.mark.parametrize(
+    ("proof", "status", "code"),
+    [
+        ({"current_password": "wrong"}, 401, "credentials_invalid"),
+        ({"code": "123456"}, 401, "credentials_invalid"),
+        ({}, 400, "validation_error"),
+        ({"current_password": PASSWORD, "code": "123456"}, 400, "validation_error"),
+    ],
+)
+def test_without_a_proof_no_login_changes(shopper: Client, proof: dict[str, str], status: int, code: str) -> None:
+    fields = [""] if status == 400 else []
+    for method, path, body in (
+        ("put", "/users/me/logins/username", {"username": new_username().value}),
+        ("put", "/users/me/logins/email", {"email": new_email().value}),
+        ("put", "/users/me/logins/phone", {"phone": new_phone().value}),
+        ("delete", "/users/me/logins/username", {}),
+        ("post", "/users/me/password", {"new_password": "another password"}),
+    ):
+        assert_problem(shopper(method, path, proof | body), status, code, *fields)
+
+
+def test_an_account_is_deleted_with_a_proof(anyone: Client, username: str, shopper: Client) -> None:
+    assert_problem(shopper("delete", "/users/me", {}), 400, "validation_error", "")
+    assert_problem(shopper("delete", "/users/me", {"current_password": "wrong"}), 401, "credentials_invalid")
+    assert shopper("delete", "/users/me", {"current_password": PASSWORD}).status_code == 204
+    assert_problem(shopper("get", "/users/me"), 401, "token_invalid")
+    assert_problem(anyone("post", "/auth/token", {"login": username, "password": PASSWORD}), 401, "credentials_invalid")
+    assert anyone("post", "/auth/register", {"username": username, "password": PASSWORD}).status_code == 201
+
+
+def test_data_is_asked_for_and_read(shopper: Client) -> None:
+    asked = shopper("post", "/users/me/exports")
+    assert asked.status_code == 202
+    export = asked.json()
+    assert (export["status"], export["part_count"]) == ("requested", None)
+    path = f"/users/me/exports/{export['id']}"
+    assert asked.headers["Location"] == API + path
+    assert_problem(shopper("post", "/users/me/exports", {}), 409, "limit_reached")
+    assert_problem(shopper("get", f"{path}/parts/1"), 404, "not_found")
+    user_id = int(shopper("get", "/users/me").json()["id"])
+    drive_exports(alias=place_of_user(user_id).alias, now=timezone.now())
+    ready = shopper("get", path).json()
+    assert ready["status"] == "ready"
+    assert shopper("get", f"{path}/parts/1").json()["kind"] == "account"
+    assert [row["id"] for row in shopper("get", "/users/me/exports").json()["results"]] == [export["id"]]
+    for nonsense in ("nonsense", "%C2%84", "a" * 33):
+        assert_problem(shopper("get", f"/users/me/exports/{nonsense}"), 404, "not_found")
+    for nonsense in ("0", "x", str(ready["part_count"] + 1)):
+        assert_problem(shopper("get", f"{path}/parts/{nonsense}"), 404, "not_found")

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.conf import settings
-from django.db import connections
 from django.db.models import F
 
 from apps.users import revocations as revocations_module
@@ -25,6 +23,7 @@ from infra.crypto.blind_index import blind_index
 from infra.errors import LimitReached
 from infra.sharding.background import Periodic
 from infra.sharding.places import shard_aliases
+from tests.factories.threads import at_once
 from tests.factories.users import NOW, PASSWORD, logged_in, make_address, new_email, new_username, registered
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -46,28 +45,6 @@ def wait_until(condition: Callable[[], bool], *, within_s: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.05)
-
-
-def at_once(count: int, work: Callable[[int], object]) -> list[object]:
-    """Call `work` in threads that start together; returns results and errors."""
-    barrier, outcomes = threading.Barrier(count), []
-
-    def run(number: int) -> None:
-        barrier.wait()
-        try:
-            outcomes.append(work(number))
-        except Exception as error:  # noqa: BLE001
-            outcomes.append(error)
-        finally:
-            for alias in settings.DATABASES:
-                connections[alias].close()
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
 
 
 def test_of_many_registrations_with_one_username_one_wins() -> None:

@@ -219,7 +219,7 @@ def test_without_the_void_identity_a_stalled_registration_would_leave_a_login_of
 def test_a_reaper_that_dies_after_its_claim_is_finished_by_the_next(alias: str, crash_in: CrashIn) -> None:
     username = new_username()
     crash_in("_write_directory", lambda: registered(username))
-    crash_in("_delete_orphan", lambda: reap(alias))
+    crash_in("delete_orphan", lambda: reap(alias))
     assert len(customers_on(alias, username)) == 1
     assert reap(alias) == 1
     assert customers_on(alias, username) == []

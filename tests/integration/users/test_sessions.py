@@ -17,7 +17,7 @@ from apps.users.services.passwords import change_password, prepare_password_chan
 from apps.users.services.profile import block_customer, unblock_customer
 from apps.users.services.retention import purge_shard
 from apps.users.services.sessions import delete_other_sessions, delete_session, log_in, log_out, refresh
-from apps.users.types import LoginName, TokenPair
+from apps.users.types import LoginName, Proof, TokenPair
 from infra.sharding.places import place_of_user, shard_aliases
 from tests.factories.users import NOW, PASSWORD, logged_in, make_customer, new_username, registered
 
@@ -150,7 +150,7 @@ def test_a_change_of_password_ends_the_other_sessions_and_the_old_password(usern
     kept, other = logged_in(username), logged_in(username)
     user_id = find_user_id(username)
     change = prepare_password_change(
-        user_id=user_id, current=PASSWORD, new="another password", address="192.0.2.1", now=SOON
+        user_id=user_id, proof=Proof(password=PASSWORD), new="another password", address="192.0.2.1", now=SOON
     )
     change_password(change, keep_session=session_of(kept).id, now=SOON)
     assert (is_accepted(kept), is_accepted(other)) == (True, False)
@@ -165,7 +165,11 @@ def test_a_change_of_password_ends_the_other_sessions_and_the_old_password(usern
 def test_a_change_of_password_needs_the_current_one(username: LoginName) -> None:
     with pytest.raises(CredentialsInvalid):
         prepare_password_change(
-            user_id=find_user_id(username), current="wrong", new="another password", address="192.0.2.1", now=SOON
+            user_id=find_user_id(username),
+            proof=Proof(password="wrong"),
+            new="another password",
+            address="192.0.2.1",
+            now=SOON,
         )
 
 

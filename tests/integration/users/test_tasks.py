@@ -39,7 +39,14 @@ def test_every_task_that_beat_knows_is_there() -> None:
     scheduled = {
         entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values() if entry["task"].startswith("users.")
     }
-    assert scheduled == {tasks.reap_orphans.name, tasks.settle_accepted_verifications.name, tasks.purge_expired.name}
+    assert scheduled == {
+        tasks.reap_orphans.name,
+        tasks.settle_accepted_verifications.name,
+        tasks.purge_expired.name,
+        tasks.drive_due_erasures.name,
+        tasks.drive_due_exports.name,
+        tasks.purge_old_exports.name,
+    }
 
 
 def test_a_verification_that_died_between_the_databases_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +54,7 @@ def test_a_verification_that_died_between_the_databases_is_finished(monkeypatch:
     email = new_email()
     user_id = registered(email)
     with monkeypatch.context() as patched:
-        patched.setattr(steps, "_tell_shard", crash)
+        patched.setattr(steps, "tell_shard", crash)
         with pytest.raises(Crash):
             verify_login(login=email, code=last_sent_code(email), now=NOW)
     assert find_user_id(email) == user_id
@@ -65,7 +72,7 @@ def test_a_verification_that_died_between_the_databases_is_finished(monkeypatch:
 def test_a_dead_shard_does_not_hold_up_the_verifications_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     by_alias: dict[str, int] = {}
     with monkeypatch.context() as patched:
-        patched.setattr(steps, "_tell_shard", crash)
+        patched.setattr(steps, "tell_shard", crash)
         while len(by_alias) < len(shard_aliases()):
             email = new_email()
             user_id = registered(email)
@@ -73,14 +80,14 @@ def test_a_dead_shard_does_not_hold_up_the_verifications_of_the_others(monkeypat
             with pytest.raises(Crash):
                 verify_login(login=email, code=last_sent_code(email), now=NOW)
     dead, living = shard_aliases()
-    tell_shard = steps._tell_shard
+    tell_shard = steps.tell_shard
 
     def tell(verification: Verification, now: datetime) -> None:
         if place_of_user(verification.user_id).alias == dead:
             raise OperationalError(2003, "Can't connect")
         tell_shard(verification, now)
 
-    monkeypatch.setattr(steps, "_tell_shard", tell)
+    monkeypatch.setattr(steps, "tell_shard", tell)
     settle_verifications(now=LATER)
     assert get_customer(by_alias[living]).email_verified_at is not None
     assert get_customer(by_alias[dead]).email_verified_at is None
