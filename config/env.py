@@ -29,10 +29,12 @@ PROFILE: Final[Profile] = _profile()
 IS_PRODUCTION: Final = PROFILE == "production"
 
 
-def text(name: str, *, local: str | None = None) -> str:
-    """Return a variable; `local` is its default outside production only."""
-    if local is not None and not IS_PRODUCTION:
-        return _env.str(name, default=local)
+def text(name: str, *, local: str | None = None, default: str | None = None) -> str:
+    """Return a variable; `local` is its default outside production only, `default` in every profile."""
+    if default is None and not IS_PRODUCTION:
+        default = local
+    if default is not None:
+        return _env.str(name, default=default)
     try:
         return _env.str(name)
     except ImproperlyConfigured as error:
@@ -49,9 +51,9 @@ def secret(name: str) -> str:
     return value
 
 
-def text_list(name: str, *, local: str | None = None) -> list[str]:
-    """Return a comma-separated variable as a list without blanks."""
-    return [part.strip() for part in text(name, local=local).split(",") if part.strip()]
+def text_list(name: str, *, local: str | None = None, default: str | None = None) -> list[str]:
+    """Return a comma-separated variable as a list without blanks; see `text`."""
+    return [part.strip() for part in text(name, local=local, default=default).split(",") if part.strip()]
 
 
 def integer(name: str, *, default: int) -> int:
