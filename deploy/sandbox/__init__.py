@@ -1,4 +1,4 @@
-"""A payment provider for development and tests: a bank in one small process of its own (docs/payments.md).
+"""A payment provider and a carrier for development and tests, in one process (docs/payments.md, docs/shipping.md).
 
 It knows nothing of Floodgate's code or databases, keeps its own durable state, and can be killed at any moment.
 """

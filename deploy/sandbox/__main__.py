@@ -26,7 +26,12 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    logging.info("sandbox on %s, callbacks to %s", configuration.public_url, configuration.callback_url)
+    logging.info(
+        "sandbox on %s, callbacks to %s and %s",
+        configuration.public_url,
+        configuration.callback_url,
+        configuration.track_url,
+    )
     with sandbox:
         sandbox.serve_forever(poll_interval=0.2)
     return 0

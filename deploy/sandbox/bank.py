@@ -1,22 +1,16 @@
-"""The sandbox's books: payments, refunds and the callbacks they owe, in one SQLite file.
+"""The bank's books: payments, refunds and the callbacks they owe.
 
-Every change is one transaction, so a kill at any moment leaves the books as they were before or after it; what time
-brings (a delayed outcome, a refund's end, a delivery) is found again by `settle_due` and `due_deliveries`.
-All methods may be called from any thread; one lock puts them in a row. Times are Unix seconds.
+What time brings (a delayed outcome, a refund's end, a delivery) is found again by `settle_due` and `due_deliveries`.
 """
 
 import json
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from deploy.sandbox.books import Books, rfc3339
 from deploy.sandbox.decoding import PaymentRequest, RefundRequest, ShopperChoice
 from deploy.sandbox.errors import Conflict, UnknownReference
 
@@ -33,11 +27,6 @@ CREATE TABLE IF NOT EXISTS refund (
 );
 CREATE INDEX IF NOT EXISTS refund_of_payment ON refund (payment_reference);
 CREATE INDEX IF NOT EXISTS refund_due ON refund (settle_at) WHERE status = 'processing';
-CREATE TABLE IF NOT EXISTS delivery (
-    number INTEGER PRIMARY KEY, body BLOB NOT NULL, attempt_count INTEGER NOT NULL, next_at REAL NOT NULL,
-    give_up_at REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (next_at);
 """
 
 _LATER_COLUMNS = {"captures_apart": "INTEGER NOT NULL DEFAULT 0", "decided_at": "REAL"}
@@ -46,18 +35,8 @@ _SETTLED_STATUS = {"succeed": "succeeded", "twice": "succeeded", "silent": "succ
 _DELIVERY_COUNT = {"succeed": 1, "fail": 1, "twice": 2, "silent": 0}
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A callback that is owed: the bytes to post and how often that was tried."""
-
-    number: int
-    body: bytes
-    attempt_count: int
-    give_up_at: float
-
-
-class Bank:
-    """The books of one sandbox; see the module's promise about threads and kills."""
+class Bank(Books):
+    """The books of one sandbox; see `books` for what they promise about threads and kills."""
 
     def __init__(
         self,
@@ -68,37 +47,25 @@ class Bank:
         refund_duration_s: float,
         give_up_after_s: float,
     ) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(path, schema=_SCHEMA, give_up_after_s=give_up_after_s)
         self._public_url = public_url
         self._account = account
         self._refund_duration_s = refund_duration_s
-        self._give_up_after_s = give_up_after_s
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.row_factory = sqlite3.Row
-        # WAL with NORMAL survives the death of the process; only a power cut could cost the last instants.
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.executescript(_SCHEMA)
         self._add_columns()
 
     def _add_columns(self) -> None:
         """Bring books of an earlier version up."""
-        known = {row["name"] for row in self._connection.execute("PRAGMA table_info(payment)")}
-        for name, definition in _LATER_COLUMNS.items():
-            if name not in known:
-                self._connection.execute(f"ALTER TABLE payment ADD COLUMN {name} {definition}")
-
-    def close(self) -> None:
-        """Close the books."""
-        with self._lock:
-            self._connection.close()
+        with self.transaction() as connection:
+            known = {row["name"] for row in connection.execute("PRAGMA table_info(payment)")}
+            for name, definition in _LATER_COLUMNS.items():
+                if name not in known:
+                    connection.execute(f"ALTER TABLE payment ADD COLUMN {name} {definition}")
 
     # -- merchant ---------------------------------------------------------------------------------------------
 
     def create_payment(self, request: PaymentRequest, *, now_s: float) -> dict[str, object]:
         """Open a payment; the same request again gets the same payment, another one under its reference Conflict."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = _payment(connection, request.reference)
             if row is None:
                 connection.execute(
@@ -121,12 +88,12 @@ class Bank:
 
     def fetch_payment(self, reference: str) -> dict[str, object]:
         """Return a payment as it stands; raises UnknownReference."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return self._shown_payment(connection, reference)
 
     def capture_payment(self, reference: str, *, now_s: float) -> dict[str, object]:
         """Take the money that is held for a payment; one of which none is held is returned as it stands."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             captured = connection.execute(
                 "UPDATE payment SET status = 'succeeded', decided_at = ? WHERE reference = ? AND status = 'authorized'",
                 (now_s, reference),
@@ -138,7 +105,7 @@ class Bank:
 
     def cancel_payment(self, reference: str) -> dict[str, object]:
         """Cancel a payment that is not paid, giving up what is held for it; any other is returned as it stands."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "UPDATE payment SET status = 'cancelled'"
                 " WHERE reference = ? AND status IN ('requires_action', 'authorized')",
@@ -148,7 +115,7 @@ class Bank:
 
     def create_refund(self, request: RefundRequest, *, now_s: float) -> dict[str, object]:
         """Start to give money back, never more than was captured; idempotent by reference like `create_payment`."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = _refund(connection, request.reference)
             wanted = (request.payment_reference, Decimal(request.amount), request.currency)
             if row is not None:
@@ -177,14 +144,14 @@ class Bank:
 
     def fetch_refund(self, reference: str) -> dict[str, object]:
         """Return a refund as it stands; raises UnknownReference."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return self._shown_existing_refund(connection, reference)
 
     # -- shopper ----------------------------------------------------------------------------------------------
 
     def find_page(self, token: str) -> dict[str, object]:
         """Return the payment behind a payment page's token; raises UnknownReference."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return self._shown_payment(connection, _reference_of(connection, token))
 
     def choose(self, token: str, choice: ShopperChoice, *, now_s: float) -> dict[str, object]:
@@ -193,7 +160,7 @@ class Bank:
         A payment that the merchant cancelled can still be paid: at real providers a cancellation races with the
         shopper and may lose, and the sandbox is there to show such things.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             reference = _reference_of(connection, token)
             chosen = connection.execute(
                 "UPDATE payment SET status = 'processing', outcome = ?, settle_at = ?"
@@ -212,37 +179,13 @@ class Bank:
 
     def settle_due(self, *, now_s: float) -> None:
         """Settle all payments and refunds whose time has come, and note the callbacks that they owe."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle_payments(connection, now_s)
             self._settle_refunds(connection, now_s)
 
-    def due_deliveries(self, *, now_s: float, limit: int = 1000) -> list[Delivery]:
-        """Return callbacks that are owed now, oldest first, and drop those tried in vain for too long."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM delivery WHERE give_up_at < ?", (now_s,))
-            rows = connection.execute(
-                "SELECT number, body, attempt_count, give_up_at FROM delivery WHERE next_at <= ?"
-                " ORDER BY next_at, number LIMIT ?",
-                (now_s, limit),
-            ).fetchall()
-        return [Delivery(**dict(row)) for row in rows]
-
-    def delivered(self, delivery: Delivery) -> None:
-        """Strike a callback that was answered with 2xx."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM delivery WHERE number = ?", (delivery.number,))
-
-    def retry_delivery(self, delivery: Delivery, *, next_at: float) -> None:
-        """Put a callback that failed off until `next_at`."""
-        with self._transaction() as connection:
-            connection.execute(
-                "UPDATE delivery SET attempt_count = attempt_count + 1, next_at = ? WHERE number = ?",
-                (next_at, delivery.number),
-            )
-
     def next_due_at(self) -> float | None:
         """Return when something happens next by itself, or None while nothing is pending."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute(
                 "SELECT MIN(due_at) AS due_at FROM ("
                 "SELECT MIN(settle_at) AS due_at FROM payment WHERE status = 'processing'"
@@ -252,17 +195,6 @@ class Bank:
         return float(row["due_at"]) if row["due_at"] is not None else None
 
     # -- inside a transaction ---------------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
 
     def _settle_payments(self, connection: sqlite3.Connection, now_s: float) -> None:
         due = connection.execute(
@@ -279,7 +211,7 @@ class Bank:
             shown = self._shown_payment(connection, row["reference"])
             event = self._event(f"payment.{status}", {"payment": shown}, now_s)
             for _ in range(_DELIVERY_COUNT[row["outcome"]]):
-                self._owe(connection, event, now_s)
+                self.owe(connection, event, now_s)
 
     def _settle_refunds(self, connection: sqlite3.Connection, now_s: float) -> None:
         due = connection.execute(
@@ -288,23 +220,17 @@ class Bank:
         for row in due:
             connection.execute("UPDATE refund SET status = 'succeeded' WHERE reference = ?", (row["reference"],))
             shown = self._shown_existing_refund(connection, row["reference"])
-            self._owe(connection, self._event("refund.succeeded", {"refund": shown}, now_s), now_s)
+            self.owe(connection, self._event("refund.succeeded", {"refund": shown}, now_s), now_s)
 
     def _event(self, type_: str, contents: dict[str, object], now_s: float) -> bytes:
         event = {
             "event_id": f"evt_{secrets.token_hex(12)}",
             "type": type_,
             "account": self._account,
-            "created_at": _rfc3339(now_s),
+            "created_at": rfc3339(now_s),
             **contents,
         }
         return json.dumps(event).encode()
-
-    def _owe(self, connection: sqlite3.Connection, body: bytes, now_s: float) -> None:
-        connection.execute(
-            "INSERT INTO delivery (body, attempt_count, next_at, give_up_at) VALUES (?, 0, ?, ?)",
-            (body, now_s, now_s + self._give_up_after_s),
-        )
 
     def _shown_payment(self, connection: sqlite3.Connection, reference: str) -> dict[str, object]:
         row = _payment(connection, reference)
@@ -319,7 +245,7 @@ class Bank:
             "redirect_url": f"{self._public_url}/pay/{row['token']}",
             "return_url": row["return_url"],
             "refunded_amount": str(_refunded(connection, reference)),
-            "created_at": _rfc3339(row["created_at"]),
+            "created_at": rfc3339(row["created_at"]),
         }
 
     def _shown_existing_refund(self, connection: sqlite3.Connection, reference: str) -> dict[str, object]:
@@ -356,9 +282,5 @@ def _shown_refund(row: Any) -> dict[str, object]:
         "status": row["status"],
         "amount": row["amount"],
         "currency": row["currency"],
-        "created_at": _rfc3339(row["created_at"]),
+        "created_at": rfc3339(row["created_at"]),
     }
-
-
-def _rfc3339(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

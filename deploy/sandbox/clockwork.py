@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from deploy.sandbox.bank import Bank, Delivery
+from deploy.sandbox.books import Books, Delivery
 from deploy.sandbox.configuration import Configuration
 from deploy.sandbox.signing import SIGNATURE_HEADER, signature_header
 
@@ -22,8 +22,9 @@ _LONGEST_REST_S = 1.0
 class Clockwork:
     """One thread that watches the books' due times, and a pool of threads that deliver."""
 
-    def __init__(self, bank: Bank, configuration: Configuration) -> None:
-        self._bank = bank
+    def __init__(self, books: Books, configuration: Configuration, *, callback_url: str) -> None:
+        self._books = books
+        self._callback_url = callback_url
         self._configuration = configuration
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -61,14 +62,14 @@ class Clockwork:
     def _look(self) -> float:
         """Do what is due and return how long nothing will be, in seconds."""
         now_s = time.time()
-        self._bank.settle_due(now_s=now_s)
+        self._books.settle_due(now_s=now_s)
         # A delivery that ends is first struck from the books and then from the set: under this lock it is seen in one.
         with self._under_way_lock:
-            due = [d for d in self._bank.due_deliveries(now_s=now_s) if d.number not in self._under_way]
+            due = [d for d in self._books.due_deliveries(now_s=now_s) if d.number not in self._under_way]
             self._under_way.update(delivery.number for delivery in due)
         for delivery in due:
             self._pool.submit(self._deliver, delivery)
-        next_at = self._bank.next_due_at()
+        next_at = self._books.next_due_at()
         if next_at is None:
             return _LONGEST_REST_S
         # A delivery under way is still due in the books; its end prompts.
@@ -78,7 +79,7 @@ class Clockwork:
         try:
             status = self._post(delivery.body)
             if 200 <= status < 300:
-                self._bank.delivered(delivery)
+                self._books.delivered(delivery)
                 return
             logger.warning("callback %s answered %s", delivery.number, status)
             self._put_off(delivery)
@@ -92,11 +93,11 @@ class Clockwork:
     def _put_off(self, delivery: Delivery) -> None:
         configuration = self._configuration
         delay_s = min(configuration.retry_first_s * 2 ** min(delivery.attempt_count, 16), configuration.retry_longest_s)
-        self._bank.retry_delivery(delivery, next_at=time.time() + delay_s)
+        self._books.retry_delivery(delivery, next_at=time.time() + delay_s)
 
     def _post(self, body: bytes) -> int:
         """Post one callback, signed now, and return the status of the answer."""
-        parts = urlsplit(self._configuration.callback_url)
+        parts = urlsplit(self._callback_url)
         secure = parts.scheme == "https"
         connection_class = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = connection_class(parts.netloc, timeout=self._configuration.delivery_timeout_s)

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CALLBACK_PATH = "/api/v1/payments/callbacks/sandbox"
+TRACK_PATH = "/api/v1/shipments/callbacks/sandbox"
 
 
 class ConfigurationError(Exception):
@@ -20,10 +21,13 @@ class Configuration:
     public_url: str
     secret: str
     callback_url: str
+    track_url: str
     folder: Path
     account: str = "floodgate"
     refund_duration_s: float = 1.0
     """How long a refund stays `processing`."""
+    fetched_after_s: float = 2.0
+    """How long a parcel waits until it is fetched."""
     delivery_threads: int = 8
     delivery_timeout_s: float = 5.0
     retry_first_s: float = 1.0
@@ -43,9 +47,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Configuration:
         public_url = environ["FLOODGATE_SANDBOX_URL"].rstrip("/")
         secret = environ["FLOODGATE_SANDBOX_SECRET"]
         folder = Path(environ["FLOODGATE_VAR_DIR"]) / "sandbox"
-        callback_url = environ.get("FLOODGATE_SANDBOX_CALLBACK_URL", "")
-        if not callback_url:
-            callback_url = environ["FLOODGATE_INTERNAL_URL"].rstrip("/") + CALLBACK_PATH
+        callback_url = _address(environ, "FLOODGATE_SANDBOX_CALLBACK_URL", CALLBACK_PATH)
+        track_url = _address(environ, "FLOODGATE_SANDBOX_TRACK_URL", TRACK_PATH)
     except KeyError as missing:
         raise ConfigurationError(f"{missing.args[0]} is not set") from missing
     if len(secret) < 32:
@@ -54,6 +57,13 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Configuration:
         public_url=public_url,
         secret=secret,
         callback_url=callback_url,
+        track_url=track_url,
         folder=folder,
         account=environ.get("FLOODGATE_SANDBOX_ACCOUNT", "floodgate"),
+        fetched_after_s=float(environ.get("FLOODGATE_SANDBOX_FETCHED_AFTER_S", "2")),
     )
+
+
+def _address(environ: Mapping[str, str], name: str, path: str) -> str:
+    """Return where deliveries go: the address by name, or the path at the application."""
+    return environ.get(name, "") or environ["FLOODGATE_INTERNAL_URL"].rstrip("/") + path

@@ -1,4 +1,4 @@
-"""The sandbox's HTTP side: the merchant's API, the shopper's payment page, and the process's life."""
+"""The sandbox's HTTP side: the merchant's API of bank and courier, their pages, and the process's life."""
 
 import hmac
 import html
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from deploy.sandbox.bank import Bank
 from deploy.sandbox.clockwork import Clockwork
 from deploy.sandbox.configuration import Configuration
-from deploy.sandbox.decoding import payment_request, refund_request, shopper_choice
+from deploy.sandbox.courier import Courier
+from deploy.sandbox.decoding import STEPS, parcel_request, payment_request, refund_request, scan, shopper_choice
 from deploy.sandbox.errors import (
     BodyTooLarge,
     MethodNotAllowed,
@@ -34,6 +35,11 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sandbox p
 {way_back}</html>"""
 
 
+_PARCEL_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sandbox parcel</title>
+<h1>Parcel {number}</h1><p>Shipment {reference}: <strong>{status}</strong></p>
+<form method="post">{buttons}</form></html>"""
+
+
 class Sandbox(ThreadingHTTPServer):
     """A running sandbox; `serve_forever` answers requests while the clockwork settles and delivers."""
 
@@ -51,15 +57,25 @@ class Sandbox(ThreadingHTTPServer):
             refund_duration_s=configuration.refund_duration_s,
             give_up_after_s=configuration.give_up_after_s,
         )
-        self.clockwork = Clockwork(self.bank, configuration)
+        self.clockwork = Clockwork(self.bank, configuration, callback_url=configuration.callback_url)
+        self.courier = Courier(
+            configuration.folder / "courier.sqlite3",
+            public_url=configuration.public_url,
+            fetched_after_s=configuration.fetched_after_s,
+            give_up_after_s=configuration.give_up_after_s,
+        )
+        self.courier_clockwork = Clockwork(self.courier, configuration, callback_url=configuration.track_url)
         super().__init__(configuration.listen_address, _Handler)
         self.clockwork.start()
+        self.courier_clockwork.start()
 
     def server_close(self) -> None:
         """Stop listening and delivering; the books stay as they are."""
         super().server_close()
         self.clockwork.stop()
+        self.courier_clockwork.stop()
         self.bank.close()
+        self.courier.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,6 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
         (re.compile(r"/v1/refunds"), {"POST": "_create_refund"}),
         (re.compile(r"/v1/refunds/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_refund"}),
         (re.compile(r"/pay/([A-Za-z0-9_-]{1,64})"), {"GET": "_show_page", "POST": "_choose"}),
+        (re.compile(r"/v1/parcels"), {"POST": "_book_parcel"}),
+        (re.compile(r"/v1/parcels/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_parcel"}),
+        (re.compile(r"/v1/parcels/([A-Za-z0-9_-]{1,64})/cancel"), {"POST": "_cancel_parcel"}),
+        (re.compile(r"/parcels/([A-Za-z0-9_-]{1,64})"), {"GET": "_show_parcel", "POST": "_scan"}),
     )
 
     def _answer_request(self) -> None:
@@ -143,14 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
     # -- shopper ----------------------------------------------------------------------------------------------
 
     def _choose(self, body: bytes, token: str) -> None:
-        media_type = self.headers.get_content_type() if "Content-Type" in self.headers else "application/json"
+        media_type = self._media_type()
         choice = shopper_choice(body, media_type=media_type)
         payment = self.server.bank.choose(token, choice, now_s=time.time())
         self.server.clockwork.prompt()
-        if media_type == "application/json":
-            self._send_json(HTTPStatus.OK, payment)
-        else:
-            self._send(HTTPStatus.SEE_OTHER, b"", "text/html", {"Location": urlsplit(self.path).path})
+        self._answer_page(payment, media_type)
 
     def _show_page(self, body: bytes, token: str) -> None:
         payment = self.server.bank.find_page(token)
@@ -165,10 +182,46 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self._send(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8", {})
 
+    # -- courier ----------------------------------------------------------------------------------------------
+
+    def _book_parcel(self, body: bytes) -> None:
+        shown = self.server.courier.book(parcel_request(body), now_s=time.time())
+        self.server.courier_clockwork.prompt()
+        self._send_json(HTTPStatus.OK, shown)
+
+    def _fetch_parcel(self, body: bytes, reference: str) -> None:
+        self._send_json(HTTPStatus.OK, self.server.courier.fetch(reference))
+
+    def _cancel_parcel(self, body: bytes, reference: str) -> None:
+        self._send_json(HTTPStatus.OK, self.server.courier.cancel(reference))
+
+    def _scan(self, body: bytes, number: str) -> None:
+        media_type = self._media_type()
+        parcel = self.server.courier.scan(number, scan(body, media_type=media_type), now_s=time.time())
+        self.server.courier_clockwork.prompt()
+        self._answer_page(parcel, media_type)
+
+    def _show_parcel(self, body: bytes, number: str) -> None:
+        parcel = self.server.courier.find(number)
+        buttons = "".join(f'<button name="status" value="{step}">{step}</button> ' for step in sorted(STEPS))
+        shown = {name: html.escape(str(parcel[name])) for name in ("number", "reference", "status")}
+        page = _PARCEL_PAGE.format(**shown, buttons=buttons)
+        self._send(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8", {})
+
     def _health(self, body: bytes) -> None:
         self._send_json(HTTPStatus.OK, {"status": "ok"})
 
     # -- bytes ------------------------------------------------------------------------------------------------
+
+    def _media_type(self) -> str:
+        return self.headers.get_content_type() if "Content-Type" in self.headers else "application/json"
+
+    def _answer_page(self, shown: dict[str, Any], media_type: str) -> None:
+        """Answer a script with what it has changed, and a browser with the page again."""
+        if media_type == "application/json":
+            self._send_json(HTTPStatus.OK, shown)
+        else:
+            self._send(HTTPStatus.SEE_OTHER, b"", "text/html", {"Location": urlsplit(self.path).path})
 
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")

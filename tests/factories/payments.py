@@ -87,7 +87,7 @@ class Listener:
 class RunningSandbox:
     """`python -m deploy.sandbox` as a process of its own, which can be killed and started again on its books."""
 
-    def __init__(self, folder: Path, *, callback_url: str) -> None:
+    def __init__(self, folder: Path, *, callback_url: str, fetched_after_s: float = 60.0) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.secret = SECRET
         self._environment = {
@@ -95,6 +95,8 @@ class RunningSandbox:
             "FLOODGATE_SANDBOX_URL": self.url,
             "FLOODGATE_SANDBOX_SECRET": SECRET,
             "FLOODGATE_SANDBOX_CALLBACK_URL": callback_url,
+            "FLOODGATE_SANDBOX_TRACK_URL": callback_url,
+            "FLOODGATE_SANDBOX_FETCHED_AFTER_S": str(fetched_after_s),
             "FLOODGATE_VAR_DIR": str(folder),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,9 +143,9 @@ class RunningSandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, *, callback_url: str) -> Iterator[RunningSandbox]:
+def running_sandbox(folder: Path, *, callback_url: str, **options: float) -> Iterator[RunningSandbox]:
     """Run a sandbox for a test, however often the test kills it."""
-    sandbox = RunningSandbox(folder, callback_url=callback_url)
+    sandbox = RunningSandbox(folder, callback_url=callback_url, **options)
     sandbox.start()
     try:
         yield sandbox

@@ -238,6 +238,7 @@ def test_a_missing_variable_is_told_by_its_name(missing):
         "FLOODGATE_INTERNAL_URL": "http://127.0.0.1:8001",
     }
     assert from_environment(environ).callback_url == "http://127.0.0.1:8001/api/v1/payments/callbacks/sandbox"
+    assert from_environment(environ).track_url == "http://127.0.0.1:8001/api/v1/shipments/callbacks/sandbox"
     del environ[missing]
     with pytest.raises(ConfigurationError, match=missing):
         from_environment(environ)
