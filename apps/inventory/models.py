@@ -169,3 +169,27 @@ class Movement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sku} {self.quantity:+d} {self.kind}"
+
+
+class Restocking(models.Model):
+    """Units of one SKU that came back into stock under a reference; the primary key is what makes it once.
+
+    Kept as long as movements; what owes it is done long before.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("inventory",)
+
+    pk = models.CompositePrimaryKey("reference", "sku")
+    reference = AsciiField(max_length=64)
+    sku = AsciiField(max_length=SKU_MAX_LENGTH)
+    order_id = models.BigIntegerField()
+    quantity = models.IntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "inventory_restocking"
+        indexes = [models.Index(fields=["at"], name="restocking_at")]
+        constraints = [models.CheckConstraint(condition=Q(quantity__gt=0), name="restocking_quantity_positive")]
+
+    def __str__(self) -> str:
+        return f"{self.reference} {self.sku} {self.quantity}"

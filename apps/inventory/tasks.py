@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from apps.inventory.services.retention import purge_closed_reservations, purge_movements
+from apps.inventory.services.retention import purge_closed_reservations, purge_movements, purge_restockings
 
 
 @shared_task(name="inventory.purge_reservations")
@@ -14,5 +14,6 @@ def purge_reservations() -> None:
 
 @shared_task(name="inventory.purge_movements")
 def purge_old_movements() -> None:
-    """Delete stock movements whose retention is over."""
+    """Delete stock movements whose retention is over, and what came back by reference."""
     purge_movements(now=timezone.now())
+    purge_restockings(now=timezone.now())

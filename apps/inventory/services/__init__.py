@@ -4,7 +4,8 @@ from apps.inventory.services.allotting import allot, lock_available, settle_allo
 from apps.inventory.services.closing import confirm, release, restock, restock_units, settle
 from apps.inventory.services.recounting import recount_reserved
 from apps.inventory.services.reserving import reserve
-from apps.inventory.services.retention import purge_closed_reservations, purge_movements
+from apps.inventory.services.restocking import restock_by_reference
+from apps.inventory.services.retention import purge_closed_reservations, purge_movements, purge_restockings
 from apps.inventory.services.stocking import MAX_UNITS, adjust, adjust_all, open_stock
 from apps.inventory.services.strategies import strategy_of
 from apps.inventory.services.strategies.choosing import choose_strategy
@@ -20,10 +21,12 @@ __all__ = [
     "open_stock",
     "purge_closed_reservations",
     "purge_movements",
+    "purge_restockings",
     "recount_reserved",
     "release",
     "reserve",
     "restock",
+    "restock_by_reference",
     "restock_units",
     "settle",
     "settle_allotted",

@@ -52,6 +52,24 @@ def purge_movements(*, now: datetime, limit: int = 100_000) -> int:
     return purged
 
 
+def purge_restockings(*, now: datetime, limit: int = 100_000) -> int:
+    """Delete what came back by reference longer ago than movements are kept, at most `limit`; return how many."""
+    before = now - timedelta(days=settings.INVENTORY_MOVEMENT_RETENTION_DAYS)
+    purged = 0
+    for alias in places.inventory_aliases():
+
+        def delete_batch(alias: str = alias) -> int:
+            with connections[alias].cursor() as cursor:
+                cursor.execute(
+                    "DELETE FROM inventory_restocking WHERE at < %s ORDER BY at LIMIT %s",
+                    [connections[alias].ops.adapt_datetimefield_value(before), _BATCH_SIZE],
+                )
+                return cursor.rowcount
+
+        purged += _in_batches(delete_batch, limit=limit - purged)
+    return purged
+
+
 def _delete_reservations(alias: str, *, state: int, before: datetime) -> int:
     """Delete a batch by primary key, read without locks, so that no other transaction is waited for in odd order."""
     keys = list(
