@@ -44,6 +44,8 @@ class FloodgateAdminSite(OTPAdminSite):
             "Queues": "admin:queues",
             "Webhook deliveries": "admin:webhook-deliveries",
         }
+        if request.user.has_perm("orders.receive_return"):
+            links["Returns"] = "admin:returns"
         shards = {
             "name": "Across shards",
             "app_label": "shards",

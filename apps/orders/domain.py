@@ -63,7 +63,8 @@ _BY_FULFILLMENT: Final[Mapping[FulfillmentStatus, OrderStatus]] = {
 ALLOWED_TRANSITIONS: Final[Mapping[OrderStatus, frozenset[OrderStatus]]] = {
     OrderStatus.PENDING_PAYMENT: frozenset({OrderStatus.PAID, OrderStatus.CANCELLED, OrderStatus.EXPIRED}),
     OrderStatus.PAID: frozenset({OrderStatus.FULFILLING, OrderStatus.SHIPPED, OrderStatus.REFUNDING}),
-    OrderStatus.FULFILLING: frozenset({OrderStatus.SHIPPED, OrderStatus.REFUNDING}),
+    # The word that the last parcel has arrived may be the first one about it.
+    OrderStatus.FULFILLING: frozenset({OrderStatus.SHIPPED, OrderStatus.COMPLETED, OrderStatus.REFUNDING}),
     OrderStatus.SHIPPED: frozenset({OrderStatus.COMPLETED, OrderStatus.REFUNDING}),
     OrderStatus.COMPLETED: frozenset({OrderStatus.REFUNDING}),
     OrderStatus.REFUNDING: frozenset({OrderStatus.REFUNDED}),

@@ -1,6 +1,6 @@
 """Refusals of orders."""
 
-from infra.errors import Code, DomainError, InvalidState
+from infra.errors import Code, DomainError, InvalidState, NotFound, UpstreamUnavailable
 
 
 class OrderNotFound(DomainError):
@@ -70,6 +70,68 @@ class RefundNotOpen(InvalidState):
     """The refund is not in the state that this decision is for."""
 
     title = "Refund not open"
+
+
+class OrderMovedOn(InvalidState):
+    """The order is not as it was when somebody decided what to do with it."""
+
+    title = "Order changed"
+
+
+class OrderNotShippable(InvalidState):
+    """The order is not paid, or is being refunded, or has nothing left to ship."""
+
+    title = "Order not shippable"
+
+
+class OrderNotReceived(InvalidState):
+    """The order cannot be confirmed as received: not all of it is on its way, or it never was."""
+
+    title = "Order not shipped"
+
+
+class ShipmentNotFound(NotFound):
+    """There is no such shipment, or no such carrier."""
+
+    title = "Shipment not found"
+
+
+class ShipmentRefused(InvalidState):
+    """The shipment is not in a state for this."""
+
+    title = "Shipment not in a state for this"
+
+
+class ReturnNotFound(NotFound):
+    """This shopper's order has no such return."""
+
+    title = "Return not found"
+
+
+class NotReturnable(InvalidState):
+    """More is to be sent back than was shipped lately and is neither back nor refunded; `errors` names each item."""
+
+    title = "Not returnable"
+
+
+class ReturnRefused(InvalidState):
+    """The return is not in a state for this, or other units came than were announced."""
+
+    title = "Return not in a state for this"
+
+
+class CarrierUnavailable(UpstreamUnavailable):
+    """A carrier cannot be reached or fails; what was asked of it is asked again."""
+
+    title = "Carrier unavailable"
+
+
+class CarrierRefused(Exception):
+    """The carrier answered for good that it will not do this; trying again is of no use."""
+
+
+class TrackRepeated(Exception):
+    """This track event was stored before; its effect is there."""
 
 
 class OrderChanged(Exception):

@@ -25,6 +25,16 @@ REFUND_FAILED: Final = "refund_failed"
 REFUNDING: Final = "refunding"
 REFUNDED: Final = "refunded"
 IMPORTED: Final = "imported"
+FULFILLING: Final = "fulfilling"
+SHIPMENT_PREPARED: Final = "shipment_prepared"
+SHIPMENT_CANCELLED: Final = "shipment_cancelled"
+SHIPMENT_UPDATED: Final = "shipment_updated"
+SHIPPED: Final = "shipped"
+COMPLETED: Final = "completed"
+RETURN_REQUESTED: Final = "return_requested"
+RETURN_APPROVED: Final = "return_approved"
+RETURN_REJECTED: Final = "return_rejected"
+RETURN_RECEIVED: Final = "return_received"
 ERASED: Final = "erased"
 
 # All that is told of orders, to other systems too (apps/notifications); imported orders tell nothing.
@@ -34,13 +44,30 @@ ORDER_EVENTS: Final = frozenset(
         PLACED,
         PAYMENT_STARTED,
         PAYMENT_UPDATED,
+        AUTHORIZED,
+        CAPTURE_REQUESTED,
         PAID,
         PAYMENT_FAILED,
         PAYMENT_UNEXPECTED,
         CANCELLED,
         EXPIRED,
+        REFUND_REQUESTED,
+        REFUND_APPROVED,
+        REFUND_REJECTED,
+        REFUND_FAILED,
         REFUNDING,
         REFUNDED,
+        FULFILLING,
+        SHIPMENT_PREPARED,
+        SHIPMENT_CANCELLED,
+        SHIPMENT_UPDATED,
+        SHIPPED,
+        COMPLETED,
+        RETURN_REQUESTED,
+        RETURN_APPROVED,
+        RETURN_REJECTED,
+        RETURN_RECEIVED,
+        ERASED,
     )
 )
 

@@ -3,8 +3,10 @@
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import F, Q
 
 from apps.orders.domain import Closure, FulfillmentStatus, OrderStatus, PaymentStatus
+from apps.orders.fulfillment import ReturnStatus, ShipmentStatus
 from infra.crypto.fields import EncryptedJSONField, EncryptedTextField
 from infra.sharding.fields import AsciiField, DigestField
 from infra.sharding.monthly import MonthlyModel
@@ -129,3 +131,145 @@ class OrderEvent(MonthlyModel):
 
     class Meta(MonthlyModel.Meta):
         abstract = True
+
+
+class Shipment(MonthlyModel):
+    """Goods of an order on their way to its buyer, or being packed for it.
+
+    `carrier` is a name of the registry (`carriers`), whose own word about the shipment comes by track events, or any
+    other carrier's, of which the staff tell. `handed_over_at` and `delivered_at` are by our clock.
+    """
+
+    table: ClassVar[str] = "orders_shipment"
+    rows_per_order: ClassVar[float] = 1.2
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    status = AsciiField(max_length=16, default=ShipmentStatus.PREPARED)
+    carrier = AsciiField(max_length=32, default="")
+    number = AsciiField(max_length=64, default="")
+    handed_over_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+        indexes = [
+            # What has been under way for long is completed.
+            models.Index(fields=["status", "handed_over_at"], name="orders_shipment_under_way"),
+            models.Index(fields=["number"], name="orders_shipment_number"),
+        ]
+
+
+class ShipmentLine(MonthlyModel):
+    """Units of one line of the order in one shipment."""
+
+    table: ClassVar[str] = "orders_shipment_line"
+    rows_per_order: ClassVar[float] = 3.2
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n", "line")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    line = models.SmallIntegerField()
+    sku = AsciiField(max_length=64)
+    quantity = models.IntegerField()
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+        constraints = [models.CheckConstraint(condition=Q(quantity__gt=0), name="%(class)s_above_zero")]
+
+
+class Track(MonthlyModel):
+    """What a carrier told of a shipment; the primary key is what makes a repeat known.
+
+    `at` is by the carrier's clock, `received_at` by ours.
+    """
+
+    table: ClassVar[str] = "orders_track"
+    rows_per_order: ClassVar[float] = 5.0
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n", "event_id")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    event_id = AsciiField(max_length=128)
+    status = AsciiField(max_length=16)
+    place = models.CharField(max_length=100, default="")
+    at = models.DateTimeField()
+    received_at = models.DateTimeField()
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+
+
+class Return(MonthlyModel):
+    """Units that a buyer wants to send back, has been told to, or has sent back.
+
+    `refund_n` is the refund that was made when they came, None where there was none. `note` is what the staff tell the
+    buyer.
+    """
+
+    table: ClassVar[str] = "orders_return"
+    rows_per_order: ClassVar[float] = 0.1
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    status = AsciiField(max_length=16, default=ReturnStatus.REQUESTED)
+    reason = EncryptedTextField(default="")
+    note = EncryptedTextField(default="")
+    refund_n = models.SmallIntegerField(null=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+        indexes = [models.Index(fields=["status", "order_id"], name="orders_return_status")]
+
+
+class ReturnLine(MonthlyModel):
+    """Units of one line of the order in one return: announced, counted when they came, and fit for the stock again."""
+
+    table: ClassVar[str] = "orders_return_line"
+    rows_per_order: ClassVar[float] = 0.2
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n", "line")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    line = models.SmallIntegerField()
+    sku = AsciiField(max_length=64)
+    quantity = models.IntegerField()
+    received_quantity = models.IntegerField(default=0)
+    restocked_quantity = models.IntegerField(default=0)
+
+    class Meta(MonthlyModel.Meta):
+        abstract = True
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(quantity__gt=0)
+                & Q(received_quantity__gte=0)
+                & Q(received_quantity__lte=F("quantity"))
+                & Q(restocked_quantity__gte=0)
+                & Q(restocked_quantity__lte=F("received_quantity")),
+                name="%(class)s_counted_within",
+            )
+        ]
+
+
+class OrderWork(models.Model):
+    """Stands for orders where Django wants a model that it knows (rights of the staff, their log). It has no table."""
+
+    databases: ClassVar[tuple[str, ...]] = ("default",)
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = [
+            ("ship_order", "Can ship orders"),
+            ("receive_return", "Can decide on returns and receive them"),
+        ]
+        verbose_name = "order"
+
+    def __str__(self) -> str:
+        return "order"

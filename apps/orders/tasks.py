@@ -10,7 +10,10 @@ from apps.orders.services.flash_transfers import resume_transfers
 from apps.orders.services.free_orders import settle_free_orders
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
 from apps.orders.services.reaper import reap_stale_holds
+from apps.orders.services.receipt import complete_due_orders
+from apps.orders.services.returns import restock_due_returns
 from apps.orders.services.stock import sync_due_stock
+from apps.orders.services.tracking import book_due_shipments
 
 
 @shared_task(name="orders.sync_stock")
@@ -41,6 +44,24 @@ def poll_attempts() -> None:
 def drive_refunds() -> None:
     """Bring refunds forward until they have ended."""
     drive_due_refunds(now=timezone.now())
+
+
+@shared_task(name="orders.book_shipments")
+def book_shipments() -> None:
+    """Bring carriers in line with the shipments that are booked with them."""
+    book_due_shipments(now=timezone.now())
+
+
+@shared_task(name="orders.complete_orders")
+def complete_shipped_orders() -> None:
+    """Complete the orders that have been under way for long enough."""
+    complete_due_orders(now=timezone.now())
+
+
+@shared_task(name="orders.restock_returns")
+def restock_returns() -> None:
+    """Put back into stock what returns have brought."""
+    restock_due_returns(now=timezone.now())
 
 
 @shared_task(name="orders.sweep_sales")

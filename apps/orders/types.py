@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from apps.orders.fulfillment import LineShare, ReturnStatus, ShipmentStatus, return_id, shipment_id
 from infra.idempotency.types import RequestKey
 
 
@@ -235,3 +236,65 @@ class RequestedRefund:
 
     body: bytes
     replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    """One event of a shipment's way; `at` is by the carrier's clock."""
+
+    at: datetime
+    status: ShipmentStatus
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentView:
+    """A shipment as its shopper sees it; `track` oldest first."""
+
+    order_id: int
+    n: int
+    status: ShipmentStatus
+    carrier: str
+    number: str
+    items: tuple[LineShare, ...]
+    track: tuple[TrackView, ...]
+    handed_over_at: datetime | None
+    delivered_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def shipment_id(self) -> str:
+        """The id that shoppers and carriers know it by."""
+        return shipment_id(self.order_id, self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnLineView:
+    """Units of one line in a return: announced, counted when they came, and put back into stock."""
+
+    line: int
+    sku: str
+    quantity: int
+    received_quantity: int
+    restocked_quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnView:
+    """A return as its shopper sees it."""
+
+    order_id: int
+    n: int
+    status: ReturnStatus
+    reason: str
+    note: str
+    refund_n: int | None
+    items: tuple[ReturnLineView, ...]
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def return_id(self) -> str:
+        """The id that its shopper knows it by."""
+        return return_id(self.order_id, self.n)

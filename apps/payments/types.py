@@ -17,6 +17,7 @@ from apps.payments.domain import (
     RefundReaction,
     RefundStatus,
     payment_id,
+    refund_id,
     refund_try_id,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "RefundReaction",
     "RefundStatus",
     "RefundView",
+    "refund_id",
 ]
 
 

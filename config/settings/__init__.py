@@ -11,3 +11,4 @@ from config.settings.commerce import *
 from config.settings.payments import *
 from config.settings.outgoing import *
 from config.settings.notifications import *
+from config.settings.shipping import *

@@ -21,9 +21,10 @@ class IdNumberField(forms.CharField):
 
 
 class OrderSearchForm(forms.Form):
-    """Number, user, status and time; all optional."""
+    """Number, tracking number, user, status and time; all optional."""
 
     number = IdNumberField(required=False, label="Order number")
+    tracking = forms.CharField(required=False, max_length=64, label="Tracking number")
     user = IdNumberField(required=False, label="User number")
     status = forms.ChoiceField(
         required=False, choices=[("", "any"), *((status.value, status.value) for status in OrderStatus)]

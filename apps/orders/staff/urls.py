@@ -5,13 +5,25 @@ from typing import Final
 
 from django.http import HttpResponse
 
-from apps.orders.staff import flash, flash_blocks, flash_calendar, flash_preview, payments, views
+from apps.orders.staff import (
+    flash,
+    flash_blocks,
+    flash_calendar,
+    flash_preview,
+    payments,
+    returns,
+    shipping,
+    views,
+)
 
 PAGES: Final[tuple[tuple[str, Callable[..., HttpResponse], str], ...]] = (
     ("orders/", views.order_list, "orders-list"),
     ("orders/<int:order_id>/", views.order_detail, "orders-order"),
     ("orders/<int:order_id>/refunds/<int:n>/", payments.decide_refund, "orders-refund"),
     ("orders/<int:order_id>/capture/", payments.capture, "orders-capture"),
+    ("orders/<int:order_id>/returns/<int:n>/", returns.decide, "orders-return"),
+    ("returns/", returns.return_list, "returns"),
+    ("orders/<int:order_id>/shipping/", shipping.act, "orders-shipping"),
     ("flash-sales/", flash.sale_list, "flash-sales"),
     ("flash-sales/new/", flash.sale_new, "flash-sales-new"),
     ("flash-sales/calendar/", flash_calendar.calendar, "flash-sales-calendar"),

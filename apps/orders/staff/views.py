@@ -16,9 +16,12 @@ from django.urls import reverse
 
 from apps.orders.domain import round_money
 from apps.orders.selectors import find_order, order_items, recent_orders, staff_events
+from apps.orders.shipment_selectors import shipments_with_number
 from apps.orders.snapshots import order_view
 from apps.orders.staff.forms import OrderSearchForm
 from apps.orders.staff.payments import CAPTURE, DECIDE
+from apps.orders.staff.returns import return_context
+from apps.orders.staff.shipping import shipment_context
 from apps.orders.types import OrderFilter, OrderSummary
 from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_for_staff, refunds_of
 from apps.payments.types import RefundView
@@ -46,7 +49,25 @@ def order_list(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         if form.cleaned_data["number"] is not None:
             return redirect("admin:orders-order", order_id=form.cleaned_data["number"])
+        if form.cleaned_data["tracking"]:
+            return _shipment_page(request, form)
         context |= _found(form.cleaned_data)
+    return _page(request, "orders/staff/order_list.html", context)
+
+
+def _shipment_page(request: HttpRequest, form: OrderSearchForm) -> HttpResponse:
+    """Go to the order whose shipment has the tracking number: the newest, where carriers use a number again."""
+    number = form.cleaned_data["tracking"]
+    try:
+        found = shipments_with_number(number) if number.isascii() else []
+    except OperationalError:
+        form.add_error("tracking", "A database that would know does not answer.")
+    else:
+        if found:
+            order_id, n = found[0]
+            return redirect(f"{reverse('admin:orders-order', args=[order_id])}#shipment-{n}")
+        form.add_error("tracking", "No shipment has this number.")
+    context = {"form": form, "orders": [], "unreachable": [], "title": "Orders"}
     return _page(request, "orders/staff/order_list.html", context)
 
 
@@ -64,6 +85,8 @@ def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
             "country": row.country,
             "place": place_of_order(order_id),
             "events": staff_events(order_id),
+            **shipment_context(request, row),
+            **return_context(request, order_id),
             "attempts": [
                 replace(
                     attempt,
