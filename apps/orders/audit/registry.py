@@ -16,6 +16,7 @@ from apps.orders.audit import (
     placement,
     points,
     reservations,
+    shipments,
     stock,
 )
 from apps.orders.audit.findings import Finding
@@ -82,6 +83,11 @@ CHECKS: Final = (
     Check(points.lots_are_what_was_booked, shard_aliases),
     Check(points.points_agree_with_orders, shard_aliases),
     Check(points.lots_expire, shard_aliases),
+    Check(shipments.shipped_is_within_what_was_bought, shard_aliases),
+    Check(shipments.shipments_have_their_order, shard_aliases),
+    Check(shipments.fulfillment_agrees_with_shipments, shard_aliases),
+    Check(shipments.bookings_are_followed, shard_aliases),
+    Check(shipments.returns_are_refunded_and_restocked, shard_aliases),
     Check(placement.month_rows_are_where_their_id_says, shard_aliases),
     Check(placement.slots_are_on_their_shard, shard_aliases),
     Check(placement.customers_are_in_their_slot, shard_aliases),
