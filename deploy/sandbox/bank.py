@@ -55,7 +55,7 @@ class Bank(Books):
 
     def _add_columns(self) -> None:
         """Bring books of an earlier version up."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             known = {row["name"] for row in connection.execute("PRAGMA table_info(payment)")}
             for name, definition in _LATER_COLUMNS.items():
                 if name not in known:
@@ -65,7 +65,7 @@ class Bank(Books):
 
     def create_payment(self, request: PaymentRequest, *, now_s: float) -> dict[str, object]:
         """Open a payment; the same request again gets the same payment, another one under its reference Conflict."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = _payment(connection, request.reference)
             if row is None:
                 connection.execute(
@@ -88,12 +88,12 @@ class Bank(Books):
 
     def fetch_payment(self, reference: str) -> dict[str, object]:
         """Return a payment as it stands; raises UnknownReference."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             return self._shown_payment(connection, reference)
 
     def capture_payment(self, reference: str, *, now_s: float) -> dict[str, object]:
         """Take the money that is held for a payment; one of which none is held is returned as it stands."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             captured = connection.execute(
                 "UPDATE payment SET status = 'succeeded', decided_at = ? WHERE reference = ? AND status = 'authorized'",
                 (now_s, reference),
@@ -105,7 +105,7 @@ class Bank(Books):
 
     def cancel_payment(self, reference: str) -> dict[str, object]:
         """Cancel a payment that is not paid, giving up what is held for it; any other is returned as it stands."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE payment SET status = 'cancelled'"
                 " WHERE reference = ? AND status IN ('requires_action', 'authorized')",
@@ -115,7 +115,7 @@ class Bank(Books):
 
     def create_refund(self, request: RefundRequest, *, now_s: float) -> dict[str, object]:
         """Start to give money back, never more than was captured; idempotent by reference like `create_payment`."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = _refund(connection, request.reference)
             wanted = (request.payment_reference, Decimal(request.amount), request.currency)
             if row is not None:
@@ -144,14 +144,14 @@ class Bank(Books):
 
     def fetch_refund(self, reference: str) -> dict[str, object]:
         """Return a refund as it stands; raises UnknownReference."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             return self._shown_existing_refund(connection, reference)
 
     # -- shopper ----------------------------------------------------------------------------------------------
 
     def find_page(self, token: str) -> dict[str, object]:
         """Return the payment behind a payment page's token; raises UnknownReference."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             return self._shown_payment(connection, _reference_of(connection, token))
 
     def choose(self, token: str, choice: ShopperChoice, *, now_s: float) -> dict[str, object]:
@@ -160,7 +160,7 @@ class Bank(Books):
         A payment that the merchant cancelled can still be paid: at real providers a cancellation races with the
         shopper and may lose, and the sandbox is there to show such things.
         """
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             reference = _reference_of(connection, token)
             chosen = connection.execute(
                 "UPDATE payment SET status = 'processing', outcome = ?, settle_at = ?"
@@ -179,13 +179,13 @@ class Bank(Books):
 
     def settle_due(self, *, now_s: float) -> None:
         """Settle all payments and refunds whose time has come, and note the callbacks that they owe."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             self._settle_payments(connection, now_s)
             self._settle_refunds(connection, now_s)
 
     def next_due_at(self) -> float | None:
         """Return when something happens next by itself, or None while nothing is pending."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = connection.execute(
                 "SELECT MIN(due_at) AS due_at FROM ("
                 "SELECT MIN(settle_at) AS due_at FROM payment WHERE status = 'processing'"
@@ -211,7 +211,7 @@ class Bank(Books):
             shown = self._shown_payment(connection, row["reference"])
             event = self._event(f"payment.{status}", {"payment": shown}, now_s)
             for _ in range(_DELIVERY_COUNT[row["outcome"]]):
-                self.owe(connection, event, now_s)
+                self._owe(connection, event, now_s)
 
     def _settle_refunds(self, connection: sqlite3.Connection, now_s: float) -> None:
         due = connection.execute(
@@ -220,7 +220,7 @@ class Bank(Books):
         for row in due:
             connection.execute("UPDATE refund SET status = 'succeeded' WHERE reference = ?", (row["reference"],))
             shown = self._shown_existing_refund(connection, row["reference"])
-            self.owe(connection, self._event("refund.succeeded", {"refund": shown}, now_s), now_s)
+            self._owe(connection, self._event("refund.succeeded", {"refund": shown}, now_s), now_s)
 
     def _event(self, type_: str, contents: dict[str, object], now_s: float) -> bytes:
         event = {

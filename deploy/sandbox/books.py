@@ -55,13 +55,13 @@ class Books:
 
     def next_due_at(self) -> float | None:
         """Return when something happens next by itself, or None while nothing is pending."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = connection.execute("SELECT MIN(next_at) AS due_at FROM delivery").fetchone()
         return float(row["due_at"]) if row["due_at"] is not None else None
 
     def due_deliveries(self, *, now_s: float, limit: int = 1000) -> list[Delivery]:
         """Return callbacks that are owed now, oldest first, and drop those tried in vain for too long."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute("DELETE FROM delivery WHERE give_up_at < ?", (now_s,))
             rows = connection.execute(
                 "SELECT number, body, attempt_count, give_up_at FROM delivery WHERE next_at <= ?"
@@ -72,19 +72,19 @@ class Books:
 
     def delivered(self, delivery: Delivery) -> None:
         """Strike a callback that was answered with 2xx."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute("DELETE FROM delivery WHERE number = ?", (delivery.number,))
 
     def retry_delivery(self, delivery: Delivery, *, next_at: float) -> None:
         """Put a callback that failed off until `next_at`."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE delivery SET attempt_count = attempt_count + 1, next_at = ? WHERE number = ?",
                 (next_at, delivery.number),
             )
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Change the books as one."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -95,7 +95,7 @@ class Books:
                 raise
             self._connection.execute("COMMIT")
 
-    def owe(self, connection: sqlite3.Connection, body: bytes, now_s: float, *, delay_s: float = 0.0) -> None:
+    def _owe(self, connection: sqlite3.Connection, body: bytes, now_s: float, *, delay_s: float = 0.0) -> None:
         """Note a callback that is to be delivered, inside a transaction."""
         due_at = now_s + delay_s
         connection.execute(

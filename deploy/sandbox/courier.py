@@ -36,7 +36,7 @@ class Courier(Books):
 
     def book(self, request: ParcelRequest, *, now_s: float) -> dict[str, object]:
         """Take a parcel; the same request again gets the same parcel, another one under its reference Conflict."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = _parcel(connection, request.reference)
             if row is None:
                 number = f"SB{secrets.randbelow(10**12):012d}"
@@ -50,12 +50,12 @@ class Courier(Books):
 
     def fetch(self, reference: str) -> dict[str, object]:
         """Return a parcel as it stands; raises UnknownReference."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             return self._shown(connection, reference)
 
     def cancel(self, reference: str) -> dict[str, object]:
         """Call a parcel off that has not been fetched yet; again: the same. Raises Conflict for one that has been."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE parcel SET status = 'cancelled' WHERE reference = ? AND status = 'booked'", (reference,)
             )
@@ -68,7 +68,7 @@ class Courier(Books):
 
     def find(self, number: str) -> dict[str, object]:
         """Return the parcel with a tracking number; raises UnknownReference."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             return self._shown(connection, _reference_of(connection, number))
 
     def scan(self, number: str, scan: Scan, *, now_s: float) -> dict[str, object]:
@@ -76,7 +76,7 @@ class Courier(Books):
 
         The event tells the time of the scan, not of its delivery: one with a delay arrives out of order.
         """
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             reference = _reference_of(connection, number)
             connection.execute("UPDATE parcel SET status = ? WHERE reference = ?", (scan.status, reference))
             self._tell(connection, reference, place=scan.place, now_s=now_s, delay_s=scan.delay_s, times=scan.times)
@@ -86,7 +86,7 @@ class Courier(Books):
 
     def settle_due(self, *, now_s: float) -> None:
         """Fetch the parcels whose time has come, and note the track events that this owes."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             due = connection.execute(
                 "SELECT reference FROM parcel WHERE status = 'booked' AND fetch_at <= ?", (now_s,)
             ).fetchall()
@@ -96,7 +96,7 @@ class Courier(Books):
 
     def next_due_at(self) -> float | None:
         """Return when something happens next by itself, or None while nothing is pending."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             row = connection.execute(
                 "SELECT MIN(due_at) AS due_at FROM ("
                 "SELECT MIN(fetch_at) AS due_at FROM parcel WHERE status = 'booked'"
@@ -128,7 +128,7 @@ class Courier(Books):
             },
         }
         for _ in range(times):
-            self.owe(connection, json.dumps(event).encode(), now_s, delay_s=delay_s)
+            self._owe(connection, json.dumps(event).encode(), now_s, delay_s=delay_s)
 
     def _shown(self, connection: sqlite3.Connection, reference: str) -> dict[str, object]:
         row = _parcel(connection, reference)
