@@ -130,8 +130,7 @@ def fulfillment_after(
     return max(known, reached, key=_ORDER.index)
 
 
-# -- references: names of rows that carriers and shoppers get, from which the order is found again
-# ----------------------
+# -- references: names of rows that carriers and shoppers get, from which the order is found again --------------------
 
 _REFERENCE: Final = re.compile(r"(shp|ret)_([1-9][0-9]{0,18})_([1-9][0-9]{0,3})")
 _MAX_ORDER_ID: Final = 2**63 - 1

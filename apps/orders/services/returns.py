@@ -1,5 +1,4 @@
-"""Returns: asked for by the shopper, decided by the staff, counted when the goods are here; then stock and money
-follow.
+"""Returns: asked for by the shopper, decided by the staff, counted when the goods come; stock and money follow.
 
 Each step is one transaction on the order's shard. The one that counts the goods writes the refund of what they were
 worth and owes their way back into stock, which is done by a follow-up under the return's own reference: once, whatever

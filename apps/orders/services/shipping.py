@@ -218,8 +218,7 @@ def settle_fulfillment(*, order_id: int, now: datetime) -> None:
     change_order(order_id, change)
 
 
-# -- parts, for the other use cases of shipments too
-# ----------------------------------------------------------------------
+# -- parts, for the other use cases of shipments too -------------------------------------------------------------------
 
 
 def existing_shipment(order_id: int, n: int) -> ShipmentView:
