@@ -8,7 +8,7 @@ import infra.sharding.fields
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("inventory", "0002_strategies"),
+        ("inventory", "0003_returned_units"),
     ]
 
     operations = [

@@ -148,20 +148,6 @@ def _line_rows(draft: OrderDraft, *, shared: bool) -> list[str]:
     ]
 
 
-def _insert_lines(alias: str, month: Month, drafts: Sequence[OrderDraft]) -> None:
-    """Write the lines of orders in one statement, with their shares where any of the orders has some."""
-    if any(draft.order.discount or draft.order.points_value for draft in drafts):
-        columns = (*LINE_COLUMNS, "discount", "points_value")
-        rows = [
-            f"{row[:-1]},{item.discount},{item.points_value})"
-            for draft in drafts
-            for row, item in zip(_line_rows(draft), draft.order.items, strict=True)
-        ]
-    else:
-        columns, rows = LINE_COLUMNS, [row for draft in drafts for row in _line_rows(draft)]
-    _insert(alias, OrderLine, month, columns, rows=rows)
-
-
 def _event_row(draft: OrderDraft) -> str:
     order = draft.order
     return f"({slot_of(order.id)},{order.id},{order.version},'{PLACED}',{moment(order.placed_at)},'shopper','')"

@@ -82,7 +82,8 @@ def advance_all(
 ) -> list[Order]:
     """Make the same change to several orders of one shard, in one transaction: all of them or OrderChanged.
 
-    See `advance`; the open transaction has read the fences of all their slots. Orders that end give back their coupons.
+    See `advance`; the open transaction has read the fences of all their slots. Orders that end give back coupons and
+    points.
     """
     unknown = set(changes) - _CHANGEABLE
     if unknown:

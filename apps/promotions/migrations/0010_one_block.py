@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("promotions", "0007_rehearsal"),
+        ("promotions", "0009_points"),
     ]
 
     operations = [

@@ -18,7 +18,7 @@ from apps.notifications.domain import (
     retry_delay_s,
 )
 from apps.orders import events
-from tests.factories.events import order_on
+from tests.factories.events import TestOrder
 from tests.factories.notifications import order_event
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -81,7 +81,7 @@ def test_an_event_is_what_its_schema_says():
     schema = json.loads((Path(project.BASE_DIR) / "docs" / "schemas" / "event.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validate = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate
-    order = order_on("shard_0")
+    order = TestOrder(alias="shard_0", user_id=2**61, order_id=2**60 + 7)
     body = json.loads(event_body(order_event(order, 3, type="order.paid", status="paid", user_id="of the payload")))
     validate(body)
     assert body["data"] == {"status": "paid", "order_id": str(order.order_id), "user_id": str(order.user_id)}
