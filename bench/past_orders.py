@@ -50,8 +50,8 @@ _FATES: Final[dict[_Facts, int]] = {
 def load_past_orders(count: int, *, buyers: Sequence[Buyer], skus: Sequence[str], before: Month) -> int:
     """Fill the `MONTHS` months before a month with at least `count` orders over all shards; return how many there are.
 
-    Idempotent and resumable: what a run that was killed had committed is passed over. The same count gives the same
-    orders but for their buyers. Raises RefusedInProduction.
+    Resumable: what a run that was killed had committed is passed over. The same count gives the same orders but for
+    their buyers. Raises RefusedInProduction, and SystemExit where orders of another count are there.
     """
     if settings.IS_PRODUCTION:
         raise RefusedInProduction("Made-up orders are not loaded under production settings.")
@@ -59,7 +59,7 @@ def load_past_orders(count: int, *, buyers: Sequence[Buyer], skus: Sequence[str]
     for buyer in buyers:
         users[place_of_user(int(buyer.user_id)).alias].append(int(buyer.user_id))
     first_orders = -(-count // (MONTHS * len(shard_aliases()) * 2**_PASSES))
-    month = before
+    month, loaded = before, 0
     for _ in range(MONTHS):
         month = month.previous()
         make_months(month, forecast=2 * count // MONTHS)
@@ -68,7 +68,11 @@ def load_past_orders(count: int, *, buyers: Sequence[Buyer], skus: Sequence[str]
             shelf.write_first(users[alias], skus, count=first_orders)
             for number in range(_PASSES):
                 shelf.double(number)
-    return first_orders * 2**_PASSES * MONTHS * len(shard_aliases())
+            loaded += shelf.count()
+    wanted = first_orders * 2**_PASSES * MONTHS * len(shard_aliases())
+    if loaded != wanted:
+        raise SystemExit(f"{loaded} orders instead of {wanted} are loaded; `make reset` before you load another number")
+    return loaded
 
 
 class _Shelf:
@@ -132,6 +136,15 @@ class _Shelf:
             with shard_atomic(self._alias, slots):
                 for model in (self._orders, self._lines, self._events):
                     self._copy(model, slots, length_ms)
+
+    def count(self) -> int:
+        """Return how many orders are loaded."""
+        with connections[self._alias].cursor() as cursor:
+            cursor.execute(
+                f"SELECT COUNT(*) FROM {self._orders._meta.db_table} WHERE {_LOADED.format(key='id')}",
+                _bounds(range(SLOT_COUNT), self._begin_ms, self._part_ms << _PASSES),
+            )
+            return int(cursor.fetchone()[0])
 
     def _line(self, order_id: int, number: int, sku: str) -> OrderLine:
         quantity, price = self._chance.randint(1, 12), Decimal(self._chance.randint(20, 5000)) / 100
