@@ -76,7 +76,7 @@ def refund(order: OrderView, amount: str, items: dict[str, int]) -> None:
             items=[RefundItem(sku, quantity) for sku, quantity in items.items()],
             now=now,
         )
-    record_refund_outcome(order_id=order.id, n=made.n, outcome=RefundOutcome(RefundStatus.SUCCEEDED), now=now)
+    record_refund_outcome(order_id=order.id, n=made.n, try_n=1, outcome=RefundOutcome(RefundStatus.SUCCEEDED), now=now)
 
 
 def _advance(row: Order, **changes: object) -> None:

@@ -199,7 +199,7 @@ def ended_by_a_refund(order):
     assert state_of_only_coupon(order) == ("redeemed", order.id)  # until the money is back
     [refund] = refunds_of(order.id)
     for status in (RefundStatus.PROCESSING, RefundStatus.SUCCEEDED):
-        record_refund_outcome(order_id=order.id, n=refund.n, outcome=RefundOutcome(status), now=timezone.now())
+        record_refund_outcome(order_id=order.id, n=refund.n, try_n=1, outcome=RefundOutcome(status), now=timezone.now())
 
 
 def state_of_only_coupon(order):

@@ -184,7 +184,9 @@ def test_an_order_cancelled_after_payment_gives_its_points_back_when_the_money_h
     pay(order)
     assert cancelled(order).status == "refunding"
     assert balance(buyer.user_id) == 900
-    record_refund_outcome(order_id=order.id, n=1, outcome=RefundOutcome(RefundStatus.SUCCEEDED), now=timezone.now())
+    record_refund_outcome(
+        order_id=order.id, n=1, try_n=1, outcome=RefundOutcome(RefundStatus.SUCCEEDED), now=timezone.now()
+    )
     assert now_of(order).status == "refunded"
     assert balance(buyer.user_id) == 1000
     assert findings(buyer.user_id, order.id) == []

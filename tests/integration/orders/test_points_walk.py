@@ -196,7 +196,7 @@ class PointsWalk(RuleBasedStateMachine):
         for each in refunds_of(order_id):
             if each.status == RefundStatus.APPROVED and not each.unexpected:
                 outcome = RefundOutcome(RefundStatus.SUCCEEDED)
-                record_refund_outcome(order_id=order_id, n=each.n, outcome=outcome, now=timezone.now())
+                record_refund_outcome(order_id=order_id, n=each.n, try_n=1, outcome=outcome, now=timezone.now())
 
 
 @pytest.mark.django_db(databases=list(settings.DATABASES))

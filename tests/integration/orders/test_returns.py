@@ -67,7 +67,7 @@ def receive(order, received, restocked=None, n=1, **fields):
 
 def refund_succeeds(order, n=1):
     outcome = RefundOutcome(RefundStatus.SUCCEEDED)
-    record_refund_outcome(order_id=order.id, n=n, outcome=outcome, now=timezone.now())
+    record_refund_outcome(order_id=order.id, n=n, try_n=1, outcome=outcome, now=timezone.now())
 
 
 def restock():
