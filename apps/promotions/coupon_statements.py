@@ -10,11 +10,8 @@ from typing import Any, Final
 from django.db import connections
 
 from apps.promotions.models import HeldCouponState
-from apps.promotions.types import HeldCoupon, Redemption
+from apps.promotions.types import CouponKey, HeldCoupon, Redemption
 from infra.sharding.slots import slot_of_user
-
-CouponKey = tuple[int, int]
-"""User and coupon."""
 
 _COLUMNS: Final = "id, user_id, template_id, state, order_id, discount, claimed_at, expires_at"
 

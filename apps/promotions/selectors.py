@@ -10,7 +10,6 @@ from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from apps.promotions import coupon_statements, statements
-from apps.promotions.coupon_statements import CouponKey
 from apps.promotions.domain import LIVE_STATES, CouponKind, CouponState, SaleMode, SaleState
 from apps.promotions.errors import CouponNotFound, SaleNotFound
 from apps.promotions.models import (
@@ -33,6 +32,7 @@ from apps.promotions.types import (
     Allotment,
     Answers,
     Block,
+    CouponKey,
     CouponTerms,
     HeldCoupon,
     ItemKey,

@@ -21,6 +21,10 @@ ItemKey = tuple[int, str]
 """Sale and SKU: what an allotment is of."""
 
 
+CouponKey = tuple[int, int]
+"""User and coupon."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewItem:
     """One SKU of a sale that is to be made; `price` in the shop's currency, tax included."""

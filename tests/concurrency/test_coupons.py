@@ -1,8 +1,9 @@
 """Shoppers who claim one coupon at once: exactly the total is given out, nobody has more than the limit; and the same
 without the guards, to show that these tests would see it."""
 
-from collections.abc import Iterable
-from random import randrange
+from collections.abc import Collection
+from itertools import count
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -49,19 +50,21 @@ def test_of_125_shoppers_25_get_the_25_coupons() -> None:
 
 
 def test_without_the_guarded_counter_more_are_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def count_by_looking(template_id: int, *, now: object) -> bool:
-        row = CouponTemplate.objects.get(id=template_id)
-        if row.claimed_count >= row.total_limit:
-            return False
-        CouponTemplate.objects.filter(id=template_id).update(claimed_count=row.claimed_count + 1)
-        return True
+    """The negative control: the guard is taken out, and the race made certain."""
+    barrier = Barrier(8)
 
-    monkeypatch.setattr(coupon_claims, "count_claim", count_by_looking)
-    template, people = make_template(total_limit=10), buyers(60)
+    def count_by_looking(template_id: int, count: int, *, now: object) -> bool:
+        row = CouponTemplate.objects.get(id=template_id)
+        barrier.wait(timeout=10)
+        CouponTemplate.objects.filter(id=template_id).update(claimed_count=row.claimed_count + count)
+        return row.claimed_count < row.total_limit
+
+    monkeypatch.setattr(coupon_claims, "count_claims", count_by_looking)
+    template, people = make_template(total_limit=1), [make_buyer() for _ in range(8)]
 
     claim_at_once(template, [buyer.user_id for buyer in people])
 
-    assert held(template) > 10
+    assert held(template) == 8
 
 
 def test_one_shopper_who_claims_twenty_times_at_once_gets_the_limit() -> None:
@@ -74,15 +77,19 @@ def test_one_shopper_who_claims_twenty_times_at_once_gets_the_limit() -> None:
 
 
 def test_without_the_unique_number_one_shopper_gets_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    def any_number(taken: Iterable[int], *, limit: int) -> int | None:
-        return randrange(1, 30_000) if len(list(taken)) < limit else None
+    """The negative control: each claim has a number of its own, and all have looked before any is written."""
+    barrier, numbers = Barrier(8), count(1)
+
+    def any_number(taken: Collection[int], *, limit: int) -> int | None:
+        barrier.wait(timeout=10)
+        return next(numbers) if len(taken) < limit else None
 
     monkeypatch.setattr(coupon_claims, "first_free", any_number)
     template, buyer = make_template(per_user_limit=1), make_buyer()
 
-    claim_at_once(template, [buyer.user_id] * 20)
+    claim_at_once(template, [buyer.user_id] * 8)
 
-    assert held(template) > 1
+    assert held(template) == 8
 
 
 def test_many_attempts_with_one_key_make_one_coupon() -> None:

@@ -21,12 +21,9 @@ from apps.orders.services.shipping_fee import shipping_rule
 from apps.promotions import services as promotions
 from apps.promotions.domain import CouponState
 from apps.promotions.selectors import coupon_state, coupons_by_key, templates_of
-from apps.promotions.types import HeldCoupon, Redemption, Template
+from apps.promotions.types import CouponKey, HeldCoupon, Redemption, Template
 from infra.api.fields import id_from_text
 from infra.errors import DomainError, FieldError, Overloaded, ValidationFailed
-
-CouponKey = tuple[int, int]
-"""User and coupon."""
 
 Discounted = OrderDraft | DomainError | DatabaseError
 

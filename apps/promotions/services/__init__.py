@@ -4,7 +4,7 @@ from apps.promotions.services.allotments import close_allotments, debit_allotmen
 from apps.promotions.services.answers import count_answer
 from apps.promotions.services.blocks import block_buyer, check_not_blocked, lift_block
 from apps.promotions.services.claims import begin_settling, finish_settling, give_back, share_out, take, would_have
-from apps.promotions.services.coupon_claims import claim_coupon, grant_coupon, settle_claims
+from apps.promotions.services.coupon_claims import claim_coupon, grant_coupon, grant_coupons, settle_claims
 from apps.promotions.services.queue import SaleQueue
 from apps.promotions.services.redeeming import redeem_coupons, restore_coupons
 from apps.promotions.services.retention import (
@@ -65,6 +65,7 @@ __all__ = [
     "give_back",
     "give_up_at",
     "grant_coupon",
+    "grant_coupons",
     "issue_purchase_token",
     "lift_block",
     "mark_closed",

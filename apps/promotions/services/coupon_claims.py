@@ -18,7 +18,7 @@ from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, close_old_connections, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 
 from apps.promotions.domain import coupon_expiry, first_free
 from apps.promotions.errors import CouponExhausted, CouponNotClaimable, CouponNotFound
@@ -36,13 +36,15 @@ from infra.idempotency.errors import KeyTaken, RequestInProgress
 from infra.idempotency.services import find_answer, remember
 from infra.idempotency.types import RequestKey
 from infra.mysql.retry import is_duplicate_key, with_deadlock_retry
-from infra.sharding.ids import ms_of, wall_clock_ms
-from infra.sharding.places import Place, place_of_user
+from infra.sharding.ids import ms_of, time_of, wall_clock_ms
+from infra.sharding.places import Place, place_of_user, shard_atomic
+from infra.sharding.slots import slot_of_user
 from infra.sharding.workers import new_id_of_user
 
 _log = logging.getLogger(__name__)
 
 PROMOTIONS: Final = "promotions"
+GRANT_BATCH: Final = 500
 SETTLE_BATCH: Final = 500
 _ROUNDS: Final = 10
 _POLL_S: Final = 0.05
@@ -63,7 +65,9 @@ def claim_coupon(*, user_id: int, template_id: int, key: RequestKey | None, now:
         template = get_template(template_id)
         if not template.is_listed:
             raise CouponNotFound("There is no such coupon.")
-        return ClaimedCoupon(_give(place, template, user_id=user_id, key=key, now=now), replayed=False)
+        claim = _new_claim(template, user_id, key=key, now=now)
+        _give(template, [claim], key=key, now=now)
+        return ClaimedCoupon(claim.id, replayed=False)
     except (DomainError, KeyTaken) as refusal:
         if key is None or (isinstance(refusal, DomainError) and refusal.status >= 500):
             raise
@@ -76,13 +80,31 @@ def claim_coupon(*, user_id: int, template_id: int, key: RequestKey | None, now:
 
 
 def grant_coupon(*, user_id: int, template_id: int, by: str, reason: str, now: datetime) -> int:
-    """Give a user a coupon on behalf of the staff, of any active template; returns its id. Both limits hold.
+    """Give a user a coupon on behalf of the staff; see `grant_coupons`."""
+    [coupon_id] = grant_coupons(user_ids=[user_id], template_id=template_id, by=by, reason=reason, now=now)
+    return coupon_id
 
-    Raises CouponNotFound, CouponNotClaimable, LimitReached, CouponExhausted, Overloaded, ShardUnavailable,
-    OutcomeUnknown. The claim keeps who and why.
+
+def grant_coupons(*, user_ids: Sequence[int], template_id: int, by: str, reason: str, now: datetime) -> list[int]:
+    """Give users coupons of any active template on behalf of the staff, one for each time that they are named.
+
+    Returns the coupons' ids in the order of the users. Goes by batches, each of one shard and given whole or not at
+    all. Raises CouponNotFound, CouponNotClaimable, LimitReached, CouponExhausted, Overloaded, ShardUnavailable,
+    OutcomeUnknown; what was given before stays given. The claims keep who and why. Both limits hold.
     """
     template = get_template(template_id)
-    return _give(place_of_user(user_id), template, user_id=user_id, key=None, by=by, reason=reason, now=now)
+    by_alias: dict[str, list[int]] = defaultdict(list)
+    for number, user_id in enumerate(user_ids):
+        by_alias[place_of_user(user_id).alias].append(number)
+    granted = [0] * len(user_ids)
+    for members in by_alias.values():
+        for start in range(0, len(members), GRANT_BATCH):
+            batch = members[start : start + GRANT_BATCH]
+            claims = [_new_claim(template, user_ids[number], by=by, reason=reason, now=now) for number in batch]
+            _give(template, claims, key=None, now=now)
+            for number, claim in zip(batch, claims, strict=True):
+                granted[number] = claim.id
+    return granted
 
 
 def settle_claims(*, now: datetime) -> Counter[str]:
@@ -106,19 +128,13 @@ def settle_claims(*, now: datetime) -> Counter[str]:
     return counts
 
 
-def _give(
-    place: Place,
-    template: Template,
-    *,
-    user_id: int,
-    key: RequestKey | None,
-    by: str = "",
-    reason: str = "",
-    now: datetime,
-) -> int:
-    """Claim, hold, note as done; returns the coupon's id. Raises KeyTaken when the key's coupon is another one."""
-    claim = CouponClaim(
-        id=new_id_of_user(user_id),
+def _new_claim(
+    template: Template, user_id: int, *, key: RequestKey | None = None, by: str = "", reason: str = "", now: datetime
+) -> CouponClaim:
+    """Return a claim that is yet to be written; its time to be written ends so long after its id was made."""
+    coupon_id = new_id_of_user(user_id)
+    return CouponClaim(
+        id=coupon_id,
         template_id=template.id,
         user_id=user_id,
         state=CouponClaimState.PENDING,
@@ -126,68 +142,86 @@ def _give(
         granted_by=by,
         reason=reason,
         created_at=now,
-        deadline_at=now + timedelta(seconds=settings.COUPON_WRITE_DEADLINE_S),
+        deadline_at=time_of(coupon_id) + timedelta(seconds=settings.COUPON_WRITE_DEADLINE_S),
     )
-    _claim(template, claim, now=now)
+
+
+def _give(template: Template, claims: Sequence[CouponClaim], *, key: RequestKey | None, now: datetime) -> None:
+    """Claim, hold, note as done: claims of users of one shard, all or none.
+
+    `key` belongs to the only claim; raises KeyTaken when its coupon is another one.
+    """
+    _claim(template, claims, now=now)
     try:
-        with_deadlock_retry(lambda: _hold(place, template, claim, key, now=now))
+        with_deadlock_retry(lambda: _hold(template, claims, key, now=now))
     except OutcomeUnknown:
         raise
     except IntegrityError as error:
-        _take_back_at_once(claim)
+        _take_back_at_once(claims)
         if is_duplicate_key(error):  # the tombstone of a claim that was settled meanwhile
             raise _too_late() from error
         raise
     except BaseException:
-        _take_back_at_once(claim)
+        _take_back_at_once(claims)
         raise
     try:
-        finish_claim(claim)
+        finish_claims(claims)
     except DatabaseError:
-        _log.warning("the claim of coupon %d is left to be settled", claim.id, exc_info=True)
-    return claim.id
+        _log.warning("claims of %d coupons are left to be settled", len(claims), exc_info=True)
 
 
-def _claim(template: Template, claim: CouponClaim, *, now: datetime) -> None:
-    """Write the claim under a free number of its user, and count it."""
+def _claim(template: Template, claims: Sequence[CouponClaim], *, now: datetime) -> None:
+    """Write the claims under free numbers of their users, and count them."""
     for _ in range(_ROUNDS):
-        taken = CouponClaim.objects.using(PROMOTIONS).filter(template_id=template.id, user_id=claim.user_id)
-        n = first_free(taken.values_list("n", flat=True), limit=template.per_user_limit)
-        if n is None:
-            raise LimitReached(f"A shopper may have {template.per_user_limit} of this coupon.")
-        claim.n = n
+        _number(template, claims)
         try:
-            with_deadlock_retry(lambda: _write_claim(claim, now=now))
+            with_deadlock_retry(lambda: _write_claims(template, claims, now=now))
         except IntegrityError as error:
             if not is_duplicate_key(error):
                 raise
-            if _is_under_way(claim):
+            if _is_under_way(claims):
                 raise RequestInProgress("An earlier attempt with this key is still running.") from error
-            continue  # another request of this user has just taken the number
+            continue  # another request of one of the users has just taken the number
         return
-    raise Overloaded("Too many of your requests claim this coupon at once. Nothing was taken.")
+    raise Overloaded("Too many requests claim this coupon at once. Nothing was taken.")
 
 
-def _write_claim(claim: CouponClaim, *, now: datetime) -> None:
+def _number(template: Template, claims: Sequence[CouponClaim]) -> None:
+    """Give each claim the lowest number that its user has free; raises LimitReached."""
+    taken: dict[int, set[int]] = defaultdict(set)
+    rows = CouponClaim.objects.using(PROMOTIONS).filter(
+        template_id=template.id, user_id__in={claim.user_id for claim in claims}
+    )
+    for user_id, n in rows.values_list("user_id", "n"):
+        taken[user_id].add(n)
+    for claim in claims:
+        free = first_free(taken[claim.user_id], limit=template.per_user_limit)
+        if free is None:
+            raise LimitReached(f"A shopper may have {template.per_user_limit} of this coupon.")
+        claim.n = free
+        taken[claim.user_id].add(free)
+
+
+def _write_claims(template: Template, claims: Sequence[CouponClaim], *, now: datetime) -> None:
     with transaction.atomic(using=PROMOTIONS):
-        claim.save(using=PROMOTIONS, force_insert=True)
-        if not count_claim(claim.template_id, now=now):
-            raise _refusal(claim.template_id, now=now)
+        CouponClaim.objects.using(PROMOTIONS).bulk_create(claims)
+        if not count_claims(template.id, len(claims), now=now):
+            raise _refusal(template.id, now=now)
 
 
-def count_claim(template_id: int, *, now: datetime) -> bool:
-    """Count one claim more in the open transaction, if the template still gives out any.
+def count_claims(template_id: int, count: int, *, now: datetime) -> bool:
+    """Count so many claims more in the open transaction, if the template still gives out as many.
 
     Last in its transaction, since all claims of the template meet on this row.
     """
     rows = CouponTemplate.objects.using(PROMOTIONS).filter(
-        Q(total_limit__isnull=True) | Q(claimed_count__lt=F("total_limit")),
+        Q(total_limit__isnull=True) | Q(claimed_count__lte=F("total_limit") - count),
         id=template_id,
         is_active=True,
         starts_at__lte=now,
         ends_at__gt=now,
     )
-    return rows.update(claimed_count=F("claimed_count") + 1) == 1
+    return rows.update(claimed_count=F("claimed_count") + count) == 1
 
 
 def _refusal(template_id: int, *, now: datetime) -> DomainError:
@@ -200,32 +234,31 @@ def _refusal(template_id: int, *, now: datetime) -> DomainError:
     return CouponExhausted("All of these coupons have been claimed.")
 
 
-def _is_under_way(claim: CouponClaim) -> bool:
+def _is_under_way(claims: Sequence[CouponClaim]) -> bool:
     """Tell whether a claim with the same request digest is pending."""
-    if claim.request_digest is None:
-        return False
-    return _pending(claim.user_id, claim.request_digest)
+    return any(_pending(claim.user_id, claim.request_digest) for claim in claims if claim.request_digest is not None)
 
 
 def _pending(user_id: int, digest: bytes) -> bool:
     return CouponClaim.objects.using(PROMOTIONS).filter(user_id=user_id, request_digest=digest).exists()
 
 
-def _hold(place: Place, template: Template, claim: CouponClaim, key: RequestKey | None, *, now: datetime) -> None:
-    """Write the coupon, and the key that names it, in one transaction that is not begun after the deadline.
+def _hold(template: Template, claims: Sequence[CouponClaim], key: RequestKey | None, *, now: datetime) -> None:
+    """Write the coupons, and the key that names the only one, in one transaction not begun after the deadline.
 
     Raises OutcomeUnknown for a failure of the COMMIT itself; after anything else nothing was written.
     """
-    if wall_clock_ms() >= ms_of(claim.deadline_at):
+    if wall_clock_ms() >= ms_of(claims[0].deadline_at):
         raise _too_late()
+    alias = place_of_user(claims[0].user_id).alias
+    expires_at = coupon_expiry(ends_at=template.ends_at, valid_days=template.valid_days, claimed_at=now)
+    coupons = [_coupon_row(claim, HeldCouponState.HELD, expires_at=expires_at, now=now) for claim in claims]
     commit_began = False
     try:
-        with place.atomic():
+        with shard_atomic(alias, {coupon.slot for coupon in coupons}):
             if key is not None:
-                remember(place, key, resource_id=str(claim.id), now=now)
-            coupon = _coupon_row(place, claim, HeldCouponState.HELD, now=now)
-            coupon.expires_at = coupon_expiry(ends_at=template.ends_at, valid_days=template.valid_days, claimed_at=now)
-            coupon.save(using=place.alias, force_insert=True)
+                remember(place_of_user(key.user_id), key, resource_id=str(claims[0].id), now=now)
+            HeldCouponRow.objects.using(alias).bulk_create(coupons)
             commit_began = True
     except BaseException as error:
         if commit_began:
@@ -236,22 +269,25 @@ def _hold(place: Place, template: Template, claim: CouponClaim, key: RequestKey 
         raise
 
 
-def _coupon_row(place: Place, claim: CouponClaim, state: HeldCouponState, *, now: datetime) -> HeldCouponRow:
+def _coupon_row(claim: CouponClaim, state: HeldCouponState, *, expires_at: datetime, now: datetime) -> HeldCouponRow:
     return HeldCouponRow(
-        slot=place.slot,
+        slot=slot_of_user(claim.user_id),
         user_id=claim.user_id,
         id=claim.id,
         template_id=claim.template_id,
         state=state,
         claimed_at=now,
-        expires_at=now,
+        expires_at=expires_at,
         updated_at=now,
     )
 
 
-def finish_claim(claim: CouponClaim) -> None:
-    """Note that the coupon of a claim is there. Idempotent."""
-    _same(claim).update(state=CouponClaimState.DONE, request_digest=None)
+def finish_claims(claims: Sequence[CouponClaim]) -> None:
+    """Note that the coupons of claims are there. Idempotent."""
+    pending = CouponClaim.objects.using(PROMOTIONS).filter(
+        id__in=[claim.id for claim in claims], state=CouponClaimState.PENDING
+    )
+    pending.update(state=CouponClaimState.DONE, request_digest=None)
 
 
 def take_back(claim: CouponClaim) -> None:
@@ -259,28 +295,26 @@ def take_back(claim: CouponClaim) -> None:
 
     def undo() -> None:
         with transaction.atomic(using=PROMOTIONS):
-            if _same(claim).delete()[0]:
+            pending = CouponClaim.objects.using(PROMOTIONS).filter(id=claim.id, state=CouponClaimState.PENDING)
+            if pending.delete()[0]:
                 templates = CouponTemplate.objects.using(PROMOTIONS).filter(id=claim.template_id)
                 templates.update(claimed_count=F("claimed_count") - 1)
 
     with_deadlock_retry(undo)
 
 
-def _same(claim: CouponClaim) -> QuerySet[CouponClaim]:
-    return CouponClaim.objects.using(PROMOTIONS).filter(id=claim.id, state=CouponClaimState.PENDING)
-
-
-def _take_back_at_once(claim: CouponClaim) -> None:
+def _take_back_at_once(claims: Sequence[CouponClaim]) -> None:
     try:
-        take_back(claim)
+        for claim in claims:
+            take_back(claim)
     except DatabaseError:
-        _log.warning("the claim of coupon %d is left to be settled", claim.id, exc_info=True)
+        _log.warning("claims of %d coupons are left to be settled", len(claims), exc_info=True)
 
 
 def _settle(place: Place, claim: CouponClaim, *, now: datetime) -> bool:
     """End a claim by what is on the shard, where nothing can come after a tombstone; True if there is a coupon."""
     if _is_there(place, claim) or not insert_tombstone(place, claim, now=now):
-        finish_claim(claim)
+        finish_claims([claim])
         return True
     take_back(claim)
     return False
@@ -293,7 +327,8 @@ def insert_tombstone(place: Place, claim: CouponClaim, *, now: datetime) -> bool
     """
     try:
         with place.atomic():
-            _coupon_row(place, claim, HeldCouponState.VOID, now=now).save(using=place.alias, force_insert=True)
+            void = _coupon_row(claim, HeldCouponState.VOID, expires_at=now, now=now)
+            void.save(using=place.alias, force_insert=True)
     except IntegrityError as error:
         if not is_duplicate_key(error):
             raise

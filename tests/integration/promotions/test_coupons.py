@@ -14,7 +14,7 @@ from apps.promotions.domain import CouponKind
 from apps.promotions.errors import CouponExhausted, CouponNotClaimable, CouponNotFound, TemplateRefused
 from apps.promotions.models import CouponClaimState, HeldCouponState
 from apps.promotions.selectors import forget_cached_templates
-from apps.promotions.services import change_template, coupon_claims, grant_coupon, settle_claims
+from apps.promotions.services import change_template, coupon_claims, grant_coupon, grant_coupons, settle_claims
 from apps.users.services import make_bench_shoppers
 from infra.errors import LimitReached, OutcomeUnknown, Overloaded
 from infra.idempotency.errors import RequestInProgress
@@ -100,6 +100,41 @@ def test_what_is_not_listed_is_given_by_the_staff_only():
     assert (row.granted_by, row.reason) == ("ada", "a broken lamp")
 
 
+def test_coupons_are_granted_to_many_users_at_once_within_both_limits():
+    people = [make_buyer(shard=number % 2) for number in range(6)]
+    template = make_template(is_listed=False, total_limit=8, per_user_limit=2)
+    users = [buyer.user_id for buyer in people]
+
+    coupons = grant_coupons(
+        user_ids=[*users, users[0]], template_id=template.id, by="ada", reason="", now=timezone.now()
+    )
+
+    held = [coupon_row(user_id, coupon) for user_id, coupon in zip([*users, users[0]], coupons, strict=True)]
+    assert [row.state for row in held] == [HeldCouponState.HELD] * 7
+    assert {claim.state for claim in claims_of(template)} == {CouponClaimState.DONE}
+    with pytest.raises(LimitReached):
+        grant_coupons(user_ids=[users[0]], template_id=template.id, by="ada", reason="", now=timezone.now())
+    with pytest.raises(CouponExhausted):
+        grant_coupons(user_ids=users[2::2], template_id=template.id, by="ada", reason="", now=timezone.now())
+    assert claimed_count(template) == len(claims_of(template)) == 7
+
+
+def test_a_batch_of_grants_that_fails_is_taken_back_whole(monkeypatch):
+    people, template = [make_buyer(shard=0) for _ in range(3)], make_template(total_limit=3)
+    with monkeypatch.context() as away:
+        away.setattr(coupon_claims, "_hold", lambda *args, **kwargs: (_ for _ in ()).throw(OperationalError(2006, "")))
+        with pytest.raises(OperationalError):
+            grant_coupons(
+                user_ids=[buyer.user_id for buyer in people],
+                template_id=template.id,
+                by="ada",
+                reason="",
+                now=timezone.now(),
+            )
+
+    assert (claimed_count(template), claims_of(template)) == (0, [])
+
+
 def test_a_key_claims_once():
     buyer, template = make_buyer(), make_template(per_user_limit=1)
     key = claim_key(buyer.user_id, template)
@@ -142,7 +177,7 @@ def left_half_done(monkeypatch, buyer, template, *, is_written: bool) -> int:
     """Leave a claim as a process does that is killed before or after the coupon's commit."""
     with monkeypatch.context() as killed:
         if is_written:
-            killed.setattr(coupon_claims, "finish_claim", lambda claim: (_ for _ in ()).throw(KeyboardInterrupt))
+            killed.setattr(coupon_claims, "finish_claims", lambda claims: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 claim(buyer.user_id, template)
         else:

@@ -12,13 +12,13 @@ from django.utils import timezone
 
 from apps.promotions.domain import CouponKind
 from apps.promotions.errors import TemplateRefused
-from apps.promotions.services import change_template, create_template, grant_coupon
+from apps.promotions.services import change_template, create_template, grant_coupons
 from apps.promotions.types import CouponTerms, NewTemplate
 from infra.errors import DomainError
 
 
 class Command(BaseCommand):
-    """Each action is one service call; `create` and `grant` print the id of what they made alone on the last line."""
+    """Each action is one service call; `create` and `grant` print ids, each alone on a line, last."""
 
     help = "Make coupon templates and give out coupons. `create` prints the template's id on its last line."
 
@@ -42,9 +42,9 @@ class Command(BaseCommand):
         create.add_argument("--total", type=int, help="how many are given out; no limit if nothing is said")
         create.add_argument("--per-user", type=int, default=1, help="how many one shopper may have")
         create.add_argument("--unlisted", action="store_true", help="given out by the staff only")
-        grant = actions.add_parser("grant", help="give a user a coupon")
+        grant = actions.add_parser("grant", help="give users a coupon each")
         grant.add_argument("template_id", type=int)
-        grant.add_argument("user_id", type=int)
+        grant.add_argument("user_ids", type=int, nargs="+", metavar="USER_ID")
         stop = actions.add_parser("stop", help="let a template's coupons be neither claimed nor used")
         stop.add_argument("template_id", type=int)
         for action in (create, grant, stop):
@@ -94,14 +94,14 @@ class Command(BaseCommand):
         self.stdout.write(str(template.id))
 
     def _grant(self, options: dict[str, Any]) -> None:
-        coupon_id = grant_coupon(
-            user_id=options["user_id"],
+        coupon_ids = grant_coupons(
+            user_ids=options["user_ids"],
             template_id=options["template_id"],
             by="console",
             reason=options["reason"],
             now=timezone.now(),
         )
-        self.stdout.write(str(coupon_id))
+        self.stdout.write("\n".join(map(str, coupon_ids)))
 
     def _stop(self, options: dict[str, Any]) -> None:
         template = change_template(
