@@ -1,6 +1,7 @@
 -- The requests of the scenarios that wrk sends. Arguments: script window_s run_id threads connections
 -- period_s file...
 --   place  shoppers.tsv skus.txt   orders; each has a shopper, one or two SKUs and an idempotency key of its own
+--   place-rich  coupons.tsv skus.txt   orders of three SKUs, each with a coupon of its shopper
 --   read   paths.txt               product details
 --   mixed  shoppers.tsv skus.txt paths.txt   nine product details for each order
 --   flash-direct  shoppers.tsv sale.tsv      one unit of a sale's SKU for each of many shoppers
@@ -78,6 +79,32 @@ build["flash-direct"] = function()
   local shopper = (sent - 1) % #tokens + 1
   return post("/api/v1/flash-sales/" .. sale_id .. "/orders", shopper,
     '{"sku":"' .. sale_sku .. '","quantity":1,"address_id":"' .. addresses[shopper] .. '"}')
+end
+
+init_of["place-rich"] = function(shoppers, sku_list)
+  tokens, addresses, coupons, used = {}, {}, {}, {}
+  local line_number = 0
+  for line in io.lines(shoppers) do
+    if line_number % thread_count == index then
+      local token, address, list = line:match("^(%S+)\t(%S+)\t(%S+)$")
+      local own = {}
+      for coupon in list:gmatch("[^,]+") do own[#own + 1] = coupon end
+      tokens[#tokens + 1], addresses[#addresses + 1], coupons[#coupons + 1], used[#used + 1] = token, address, own, 0
+    end
+    line_number = line_number + 1
+  end
+  skus = {}
+  for line in io.lines(sku_list) do skus[#skus + 1] = line end
+end
+
+build["place-rich"] = function()
+  local shopper = (sent - 1) % #tokens + 1
+  local first = math.random(#skus)
+  local items = {}
+  for n = 0, 2 do items[n + 1] = '{"sku":"' .. skus[(first + n * 7) % #skus + 1] .. '","quantity":' .. n + 1 .. '}' end
+  used[shopper] = used[shopper] + 1
+  return post("/api/v1/orders", shopper, '{"items":[' .. table.concat(items, ",") .. '],"address_id":"'
+    .. addresses[shopper] .. '","coupons":["' .. (coupons[shopper][used[shopper]] or "0") .. '"]}')
 end
 
 function init_of.read(paths)

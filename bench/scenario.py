@@ -63,6 +63,11 @@ class Workspace:
         """Write the shoppers' tokens and addresses."""
         return self.write("shoppers.tsv", (f"{each.access}\t{each.address_id}" for each in buyers))
 
+    def coupons(self, name: str, buyers: Sequence[Buyer], coupons: Sequence[Sequence[int]]) -> str:
+        """Write the shoppers' tokens, addresses and coupons."""
+        lines = zip(buyers, coupons, strict=True)
+        return self.write(name, (f"{each.access}\t{each.address_id}\t{','.join(map(str, own))}" for each, own in lines))
+
     def sale(self, sale_id: str, sku: str) -> str:
         """Write which SKU of which sale is bought."""
         return self.write("sale.tsv", [f"{sale_id}\t{sku}"])

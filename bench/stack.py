@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from django.conf import settings
 from django.db import connections
 
 from apps.orders.selectors import count_orders
+from apps.promotions.domain import CouponKind
 from apps.promotions.selectors import standing_claims
+from apps.promotions.services import create_template, grant_coupons
+from apps.promotions.types import CouponTerms, NewTemplate
 from infra.sharding.months import Month
 from infra.sharding.places import shard_aliases
 
@@ -77,6 +82,32 @@ def create_sale(sku: str, *, quota: int, per_user_limit: int, mode: str, lasts_s
     sale_id = told.splitlines()[-1]
     manage("flash_sale", "warm_up", sale_id)
     return sale_id
+
+
+def grant_bench_coupons(user_ids: Sequence[int], *, each: int) -> list[list[int]]:
+    """Give each of these shoppers so many coupons of one template and return them, in the order of the shoppers."""
+    now = datetime.now(UTC)
+    template = create_template(
+        NewTemplate(
+            name="Bench",
+            terms=CouponTerms(kind=CouponKind.AMOUNT, currency=settings.CURRENCY, amount=Decimal("0.05")),
+            starts_at=now,
+            ends_at=now + timedelta(days=1),
+            per_user_limit=each,
+            is_listed=False,
+        ),
+        by="bench",
+        reason="bench",
+        now=now,
+    )
+    granted: list[list[int]] = [[] for _ in user_ids]
+    for _ in range(each):
+        coupons = grant_coupons(
+            user_ids=user_ids, template_id=template.id, by="bench", reason="bench", now=datetime.now(UTC)
+        )
+        for own, coupon in zip(granted, coupons, strict=True):
+            own.append(coupon)
+    return granted
 
 
 def stored_orders() -> int:

@@ -1,4 +1,4 @@
-"""Scenarios in which wrk sends as fast as it is answered: `place`, `read`, `mixed`, `flash-direct`."""
+"""Scenarios in which wrk sends as fast as it is answered: `place`, `place-rich`, `read`, `mixed`, `flash-direct`."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -8,7 +8,7 @@ from bench.cpu import cpu_by_process, cpu_us_each
 from bench.load import Load, run_wrk
 from bench.result import Result
 from bench.scenario import Options, Scenario, Workspace, conclude
-from bench.stack import STOCK_FOR_BENCH, create_sale, first_sku, manage, stored_orders
+from bench.stack import STOCK_FOR_BENCH, create_sale, first_sku, grant_bench_coupons, manage, stored_orders
 
 SHOPPER_COUNT = 4_000
 _WARM_S = 2
@@ -82,6 +82,33 @@ class PlaceScenario(WrkScenario):
         return [workspace.shoppers(workspace.buyers(SHOPPER_COUNT)), workspace.skus()]
 
 
+class PlaceRichScenario(WrkScenario):
+    """Orders of three real SKUs with a coupon each, by thousands of shoppers: to be compared with `place`."""
+
+    name = script = "place-rich"
+    stores_orders = True
+    # An order uses up a coupon, so warming up and measuring have their own. A shopper has none left after so many
+    # orders, and would be refused.
+    coupons_each: ClassVar[int] = 12
+
+    def prepare(self, workspace: Workspace) -> list[str]:
+        """Make shoppers with coupons, and stock."""
+        buyers, skus = workspace.buyers(SHOPPER_COUNT), workspace.skus()
+        granted = grant_bench_coupons([int(buyer.user_id) for buyer in buyers], each=self.coupons_each)
+        warm_count = self.coupons_each // 4
+        self._files = [workspace.coupons("coupons.tsv", buyers, [own[warm_count:] for own in granted]), skus]
+        return [workspace.coupons("warm.tsv", buyers, [own[:warm_count] for own in granted]), skus]
+
+    def measure(self, options: Options, files: list[str], controls: Controls) -> Load:
+        """Load the product with coupons that no order has yet."""
+        return run_wrk(self.script, options.url, self._files, connections=options.connections, window_s=options.seconds)
+
+    def judge(self, result: Result, measured: Load) -> None:
+        """Refuse a run whose coupons did not last."""
+        if refused := result.errors.get("coupon_not_applicable"):
+            result.failures.append(f"{refused} orders found no coupon left: measure for a shorter time")
+
+
 class ReadScenario(WrkScenario):
     """Details of real products, over the whole catalog."""
 
@@ -128,4 +155,4 @@ class FlashDirectScenario(WrkScenario):
         manage("flash_sale", "end", self._sale_id)
 
 
-SCENARIOS = (PlaceScenario, ReadScenario, MixedScenario, FlashDirectScenario)
+SCENARIOS = (PlaceScenario, PlaceRichScenario, ReadScenario, MixedScenario, FlashDirectScenario)
