@@ -64,6 +64,7 @@ MAX_GRANTED: Final = DynamicInteger(
     meaning="So many points may be granted to one customer within 30 days.",
 )
 _GRANTED_WITHIN: Final = timedelta(days=30)
+_MAX_ACTOR_LENGTH: Final = 64
 
 
 def spend(alias: str, spendings: Sequence[Spending], *, now: datetime) -> None:
@@ -133,9 +134,11 @@ def grant_points(*, user_id: int, grant_id: int, points: int, actor: str, reason
     `grant_id` (`new_grant_id`) is made with the form that asks for it, so a repeat changes nothing. It pays off no
     debts: it is meant for the customer.
     Raises CustomerNotFound; GrantTooLarge above the limits, which hold under any race; GrantRepeated when the id is of
-    another grant; ValueError for no points, no reason, or an id of another user's slot.
+    another grant; ValueError for no points, no reason, an actor who is no ASCII word of 64 characters at most, or an id
+    of another user's slot.
     """
-    if not 0 < points <= MAX_POINTS or not reason.strip() or not actor:
+    is_named = actor.isascii() and 0 < len(actor) <= _MAX_ACTOR_LENGTH
+    if not 0 < points <= MAX_POINTS or not reason.strip() or not is_named:
         raise ValueError("A grant is of some points, by somebody, for a reason.")
     if slot_of(grant_id) != slot_of_user(user_id):
         raise ValueError(f"The id {grant_id} is not for grants to user {user_id}.")

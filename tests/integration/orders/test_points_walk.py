@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from django.conf import settings
@@ -15,9 +15,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from apps.orders.domain import refund_amount
 from apps.orders.errors import InsufficientPoints
+from apps.orders.selectors import get_order
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.expiry import expire_orders
 from apps.orders.services.payment import record_payment_outcome, record_refund_outcome
+from apps.orders.services.stock import sync_stock_of
 from apps.orders.types import OrderView
 from apps.payments.selectors import refunds_of
 from apps.payments.services import create_attempt
@@ -25,10 +27,11 @@ from apps.payments.types import AttemptStatus, PaymentOutcome, RefundOutcome, Re
 from apps.promotions.points.selectors import movements_of, points_of
 from apps.promotions.points.services import expire_lots
 from infra.sharding.places import place_of_user
+from tests.factories.inventory import counters
 from tests.factories.orders import expire_at, make_buyer, make_sku, placed_order
 from tests.factories.points import complete, findings, grant, refund
 
-PRICE = 10
+PRICE, STOCK = 10, 1000
 # Walks of 40 steps; 250 are ten thousand steps, in about two minutes.
 QUICK = 8
 WALKS = int(os.environ.get("FLOODGATE_POINTS_WALKS", QUICK))
@@ -43,6 +46,7 @@ class Ordered:
     quantity: int
     used: int
     state: str = "pending"
+    closed_as: str = "refunded"
     refunded: int = 0
     earned: int = 0
     restored: int = 0
@@ -51,6 +55,18 @@ class Ordered:
     @property
     def paid(self) -> Decimal:
         return PRICE * self.quantity - Decimal(self.used) / 100
+
+    @property
+    def status(self) -> str:
+        """What the order's status is: one that was closed unpaid says how."""
+        return {"pending": "pending_payment", "closed": self.closed_as}.get(self.state, self.state)
+
+    @property
+    def given_back(self) -> Decimal:
+        """What of the money has been given back, to the cent."""
+        if self.closed_as in ("cancelled", "expired"):
+            return Decimal(0)
+        return (self.paid * self.refunded / self.quantity).quantize(Decimal("0.01"), ROUND_HALF_UP)
 
     @property
     def kept_share(self) -> tuple[int, int]:
@@ -65,7 +81,7 @@ class PointsWalk(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.buyer = make_buyer()
-        self.sku = make_sku(1000, price=f"{PRICE}.00")
+        self.sku = make_sku(STOCK, price=f"{PRICE}.00")
         self.place = place_of_user(self.buyer.user_id)
         self.balance = self.owed = 0
         self.known: list[Ordered] = []
@@ -88,6 +104,16 @@ class PointsWalk(RuleBasedStateMachine):
         self.credit(restored - bought.restored)
         self.claw(clawed_back - bought.clawed_back)
         bought.restored, bought.clawed_back = restored, clawed_back
+
+    def check(self, bought: Ordered) -> None:
+        """Compare the order's state and money, and the stock, with the model."""
+        sync_stock_of([bought.order.id], now=timezone.now())
+        order = get_order(user_id=self.buyer.user_id, order_id=bought.order.id)
+        assert (order.status, order.refunded_total) == (bought.status, bought.given_back)
+        assert (order.points_used, order.total) == (bought.used, bought.paid)
+        held = sum(each.quantity for each in self.known if each.state == "pending")
+        sold = sum(each.quantity for each in self.known if each.state in ("paid", "completed"))
+        assert counters(self.sku) == (STOCK - sold, held)
 
     @rule(points=st.integers(1, 400))
     def be_granted(self, points: int) -> None:
@@ -116,6 +142,7 @@ class PointsWalk(RuleBasedStateMachine):
                 expires_at=order.expires_at,
                 now=timezone.now(),
             )
+        self.check(bought)
         return bought
 
     @rule(bought=orders)
@@ -126,6 +153,7 @@ class PointsWalk(RuleBasedStateMachine):
         record_payment_outcome(order_id=bought.order.id, n=1, outcome=PAID_NOW, now=timezone.now())
         if bought.state == "pending":
             bought.state = "paid"
+        self.check(bought)
 
     @rule(bought=orders)
     def cancel(self, bought: Ordered | None) -> None:
@@ -134,8 +162,11 @@ class PointsWalk(RuleBasedStateMachine):
         cancel_order(user_id=self.buyer.user_id, order_id=bought.order.id, reason="", now=timezone.now())
         if bought.state == "paid":
             self.have_refunded(bought.order.id)
+        else:
+            bought.closed_as = "cancelled"
         bought.refunded, bought.state = bought.quantity, "closed"
         self.settle(bought)
+        self.check(bought)
 
     @rule(bought=orders)
     def run_out_of_time(self, bought: Ordered | None) -> None:
@@ -143,8 +174,9 @@ class PointsWalk(RuleBasedStateMachine):
             return
         expire_at(bought.order.id, timezone.now() - timedelta(hours=1))
         expire_orders(now=timezone.now())
-        bought.refunded, bought.state = bought.quantity, "closed"
+        bought.refunded, bought.state, bought.closed_as = bought.quantity, "closed", "expired"
         self.settle(bought)
+        self.check(bought)
 
     @rule(bought=orders)
     def complete(self, bought: Ordered | None) -> None:
@@ -154,6 +186,7 @@ class PointsWalk(RuleBasedStateMachine):
         bought.state, bought.earned = "completed", int(bought.paid)
         self.credit(bought.earned)
         self.settle(bought)
+        self.check(bought)
 
     @rule(bought=orders)
     def return_a_unit(self, bought: Ordered | None) -> None:
@@ -167,6 +200,7 @@ class PointsWalk(RuleBasedStateMachine):
         if bought.refunded == bought.quantity:
             bought.state = "closed"
         self.settle(bought)
+        self.check(bought)
 
     @rule()
     def let_points_expire(self) -> None:

@@ -105,7 +105,9 @@ def test_grants_keep_within_their_limits(user_id: int, monkeypatch: pytest.Monke
     assert grant(user_id, 50).balance == 350
 
 
-@pytest.mark.parametrize("wrong", [{"points": 0}, {"points": 10**9 + 1}, {"reason": " "}, {"actor": ""}])
+@pytest.mark.parametrize(
+    "wrong", [{"points": 0}, {"points": 10**9 + 1}, {"reason": " "}, {"actor": ""}, {"actor": "李"}]
+)
 def test_a_grant_without_points_reason_or_actor_is_a_mistake(user_id: int, wrong: dict[str, object]) -> None:
     wanted = {"user_id": user_id, "grant_id": new_grant_id(user_id), "points": 5, "actor": "a", "reason": "b"}
     with pytest.raises(ValueError, match="A grant"):
