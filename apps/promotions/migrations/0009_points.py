@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        PartitionBySlot("promotions_points_balance", partitions=64),
+        PartitionBySlot("promotions_points_balance", partitions=16),
         migrations.CreateModel(
             name="PointsLot",
             fields=[
@@ -62,5 +62,5 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        PartitionBySlot("promotions_points_lot", partitions=64),
+        PartitionBySlot("promotions_points_lot", partitions=32),
     ]

@@ -81,10 +81,9 @@ def change_balances(alias: str, changes: Mapping[int, tuple[int, int]], *, now: 
     count the number of rows that passed the guard.
     """
     keyed = [(slot, user_id, *changes[user_id]) for slot, user_id in _keys(changes)]
-    balance, owed = (
-        "CASE " + " ".join([f"WHEN slot={row[0]} AND user_id={row[1]} THEN {row[column]}" for row in keyed]) + " END"
-        for column in (2, 3)
-    )
+    assignments = [f"balance = balance + {_by_user({user_id: by for _, user_id, by, _ in keyed})}"]
+    if any(debt for *_, debt in keyed):
+        assignments.append(f"owed = owed + {_by_user({user_id: debt for _, user_id, _, debt in keyed})}")
     guards = " OR ".join(
         [
             f"(slot={slot} AND user_id={user_id} AND balance >= {-by} AND owed >= {-debt})"
@@ -93,9 +92,8 @@ def change_balances(alias: str, changes: Mapping[int, tuple[int, int]], *, now: 
     )
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "UPDATE promotions_points_balance FORCE INDEX (PRIMARY) SET "  # noqa: S608 - literals
-            f"balance = balance + {balance}, owed = owed + {owed}, version = version + 1, updated_at = {moment(now)} "
-            f"WHERE {guards}"
+            f"UPDATE promotions_points_balance FORCE INDEX (PRIMARY) SET {', '.join(assignments)}, "  # noqa: S608 - literals
+            f"version = version + 1, updated_at = {moment(now)} WHERE {guards}"
         )
         return cursor.rowcount
 
@@ -229,6 +227,13 @@ def _keys(user_ids: Collection[int]) -> list[tuple[int, int]]:
 
 def _users(user_ids: Collection[int]) -> str:
     return " OR ".join([f"(slot={slot} AND user_id={user_id:d})" for slot, user_id in _keys(user_ids)])
+
+
+def _by_user(numbers: Mapping[int, int]) -> str:
+    """Return an expression for the number of the row's user."""
+    if len(set(numbers.values())) == 1:
+        return str(next(iter(numbers.values())))
+    return "CASE user_id " + " ".join([f"WHEN {user_id} THEN {number}" for user_id, number in numbers.items()]) + " END"
 
 
 def _lots_in_order(points: Mapping[LotKey, int]) -> list[LotKey]:

@@ -301,7 +301,7 @@ def test_a_reference_enters_the_ledger_once(user_id: int) -> None:
 
 
 def test_statements_find_the_rows_of_their_users_by_the_key(user_id: int) -> None:
-    """Of a batch of two users, none opens more than their two of the 64 partitions, or reads a whole one."""
+    """Of a batch of two users, none opens more than their two partitions, or reads a whole one."""
     place = place_of_user(user_id)
     other_id = make_customer(shard=settings.SHARD_ALIASES.index(place.alias)).user_id
     batch = [Spending(new_order_id(each), each, 60) for each in (user_id, other_id)]
