@@ -11,6 +11,7 @@ from apps.orders.services.free_orders import settle_free_orders
 from apps.orders.services.payment_sweeps import drive_due_refunds, poll_due_payments
 from apps.orders.services.reaper import reap_stale_holds
 from apps.orders.services.receipt import complete_due_orders
+from apps.orders.services.reconciliation import reconcile_day_before
 from apps.orders.services.returns import restock_due_returns
 from apps.orders.services.stock import sync_due_stock
 from apps.orders.services.tracking import book_due_shipments
@@ -62,6 +63,12 @@ def complete_shipped_orders() -> None:
 def restock_returns() -> None:
     """Put back into stock what returns have brought."""
     restock_due_returns(now=timezone.now())
+
+
+@shared_task(name="payments.reconcile")
+def reconcile_yesterday() -> None:
+    """Go on comparing yesterday of every provider with the ledger, until it is done."""
+    reconcile_day_before(now=timezone.now())
 
 
 @shared_task(name="orders.sweep_sales")

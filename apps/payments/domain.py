@@ -99,6 +99,31 @@ class CallbackResult(StrEnum):
     MISMATCH = "mismatch"
 
 
+class DifferenceKind(StrEnum):
+    """On what a provider's settlement file and the ledger do not agree."""
+
+    MISSING_HERE = "missing_here"
+    """The provider moved money, and the ledger does not know yet: a callback that never came. Mended by asking."""
+    MISSING_THERE = "missing_there"
+    """The ledger says that money moved, and the file does not."""
+    AMOUNT = "amount"
+    """Both know of it, with other money."""
+    DOUBLED = "doubled"
+    """Money moved twice: told again on another day, or beside a try or another way that went through."""
+    CONTRADICTION = "contradiction"
+    """Money went back for a refund that was not to be, or was given up."""
+    UNKNOWN = "unknown"
+    """The ledger has nothing under this reference."""
+
+
+class DifferenceState(StrEnum):
+    """Whether somebody still has to look at a difference."""
+
+    OPEN = "open"
+    MENDED = "mended"
+    RESOLVED = "resolved"
+
+
 class Money(NamedTuple):
     """An amount and its currency."""
 

@@ -5,7 +5,13 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from apps.payments.domain import AttemptStatus, CallbackResult, RefundStatus
+from apps.payments.domain import (
+    AttemptStatus,
+    CallbackResult,
+    DifferenceKind,
+    DifferenceState,
+    RefundStatus,
+)
 from infra.sharding.fields import AsciiField
 from infra.sharding.models import ShardedModel
 from infra.sharding.monthly import MonthlyModel
@@ -29,11 +35,17 @@ class Attempt(MonthlyModel):
     `captured_amount`. `unexpected` money was captured when the order was closed, paid already, or had a newer attempt:
     it is given back.
     `capture_owed`: the money that is held (`authorized`) is to be captured, and the provider is asked to until it is.
+    `settled_on` is the day in whose settlement file the provider told of it.
     """
 
     table: ClassVar[str] = "payments_attempt"
     rows_per_order: ClassVar[float] = 1.2
-    schema_changes: ClassVar[tuple[SchemaChange, ...]] = (AddColumn("capture_owed", _flag()),)
+    schema_changes: ClassVar[tuple[SchemaChange, ...]] = (
+        AddColumn("capture_owed", _flag()),
+        AddColumn("captured_at", models.DateTimeField(null=True)),
+        AddColumn("settled_on", models.DateField(null=True)),
+        AddIndex("payments_attempt_captured", ("captured_at",)),
+    )
 
     pk = models.CompositePrimaryKey("slot", "order_id", "n")
     order_id = models.BigIntegerField()
@@ -48,6 +60,8 @@ class Attempt(MonthlyModel):
     superseded = models.BooleanField(default=False)
     unexpected = models.BooleanField(default=False)
     capture_owed = _flag()
+    captured_at = models.DateTimeField(null=True)
+    settled_on = models.DateField(null=True)
     redirect_url = models.CharField(max_length=_URL_LENGTH, default="")
     return_url = models.CharField(max_length=_URL_LENGTH, default="")
     expires_at = models.DateTimeField(null=True)
@@ -62,6 +76,7 @@ class Attempt(MonthlyModel):
                 name="%(class)s_refunds_within_capture",
             ),
         ]
+        indexes = [models.Index(fields=["captured_at"], name="payments_attempt_captured")]
 
 
 def _tries() -> models.SmallIntegerField:
@@ -82,6 +97,7 @@ class Refund(MonthlyModel):
     `tries` counts how often the provider is asked, each time under a reference of its own. `returns_stock`: its units
     stay here and go back into stock. `outside`: the provider could not do it, and the staff paid by another way.
     `decided_by` and `decision` are the member of staff who decided last, and why.
+    `ended_at` is when the money was back, `settled_on` the day in whose settlement file the provider told of it.
     """
 
     table: ClassVar[str] = "payments_refund"
@@ -93,6 +109,9 @@ class Refund(MonthlyModel):
         AddColumn("decided_by", _actor()),
         AddColumn("decision", _why()),
         AddIndex("payments_refund_status", ("status", "order_id")),
+        AddColumn("ended_at", models.DateTimeField(null=True)),
+        AddColumn("settled_on", models.DateField(null=True)),
+        AddIndex("payments_refund_ended", ("ended_at",)),
     )
 
     pk = models.CompositePrimaryKey("slot", "order_id", "n")
@@ -110,12 +129,17 @@ class Refund(MonthlyModel):
     outside = _flag()
     decided_by = _actor()
     decision = _why()
+    ended_at = models.DateTimeField(null=True)
+    settled_on = models.DateField(null=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
     class Meta(MonthlyModel.Meta):
         abstract = True
-        indexes = [models.Index(fields=["status", "order_id"], name="payments_refund_status")]
+        indexes = [
+            models.Index(fields=["status", "order_id"], name="payments_refund_status"),
+            models.Index(fields=["ended_at"], name="payments_refund_ended"),
+        ]
         constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="%(class)s_above_zero")]
 
 
@@ -151,3 +175,57 @@ class Callback(ShardedModel):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_id} about {self.reference}: {self.result}"
+
+
+class SettlementRun(models.Model):
+    """One day of one provider, compared with the ledger; `lines_done` is where a run that was cut off goes on."""
+
+    databases: ClassVar[tuple[str, ...]] = ("default",)
+
+    provider = AsciiField(max_length=32)
+    day = models.DateField()
+    lines_done = models.BigIntegerField(default=0)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "payments_settlement_run"
+        constraints = [models.UniqueConstraint(fields=["provider", "day"], name="settlement_run_once")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.day}"
+
+
+class Difference(models.Model):
+    """Something on which a provider's settlement file and the ledger do not agree; kept for good.
+
+    `ours` and `theirs` say what each has. `since` is when the money moved, by whoever says that it did.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = ("default",)
+
+    provider = AsciiField(max_length=32)
+    day = models.DateField()
+    kind = AsciiField(max_length=16, choices=[(kind.value, kind.value) for kind in DifferenceKind])
+    reference = AsciiField(max_length=64)
+    ours = models.CharField(max_length=100, default="")
+    theirs = models.CharField(max_length=100, default="")
+    since = models.DateTimeField()
+    state = AsciiField(
+        max_length=8, choices=[(state.value, state.value) for state in DifferenceState], default=DifferenceState.OPEN
+    )
+    resolution = models.CharField(max_length=255, default="")
+    resolved_by = AsciiField(max_length=64, default="")
+    found_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "payments_difference"
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "reference", "kind"], name="payments_difference_once")
+        ]
+        indexes = [models.Index(fields=["state", "since"], name="payments_difference_open")]
+        permissions = [("resolve_difference", "Can resolve differences of settlements")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.reference} at {self.provider}"

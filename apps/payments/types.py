@@ -11,6 +11,8 @@ from apps.payments.domain import (
     VOID_REFUNDS,
     AttemptStatus,
     CallbackResult,
+    DifferenceKind,
+    DifferenceState,
     Money,
     Reaction,
     Reference,
@@ -31,6 +33,9 @@ __all__ = [
     "AttemptView",
     "CallbackNotice",
     "CallbackResult",
+    "DifferenceKind",
+    "DifferenceState",
+    "FoundDifference",
     "Money",
     "PaymentOrder",
     "PaymentOutcome",
@@ -43,6 +48,7 @@ __all__ = [
     "RefundReaction",
     "RefundStatus",
     "RefundView",
+    "SettlementEntry",
     "refund_id",
 ]
 
@@ -224,3 +230,24 @@ class RefundView:
     def provider_reference(self) -> str:
         """What the provider knows the try under way by."""
         return refund_try_id(self.order_id, self.n, self.tries)
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementEntry:
+    """A line of a provider's settlement file: money that came, or went back, under a reference of ours."""
+
+    reference: str
+    is_refund: bool
+    money: Money
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDifference:
+    """What a comparison finds; see `DifferenceKind`."""
+
+    kind: DifferenceKind
+    reference: str
+    ours: str
+    theirs: str
+    since: datetime

@@ -93,6 +93,7 @@ CELERY_BEAT_SCHEDULE = {
         _every("users.settle_verifications", 30.0),
         _every("users.drive_exports", 5.0),
         _every("users.drive_erasures", 10.0),
+        _every("payments.reconcile", 300.0),
         _hourly("sharding.create_months", 3),
         _hourly("outbox.purge_sent", 9),
         _hourly("events.purge_inbox", 15),

@@ -28,3 +28,5 @@ PAYMENT_RETURN_URLS = env.text_list(
 PAYMENT_MAX_ATTEMPTS = env.integer("FLOODGATE_PAYMENT_MAX_ATTEMPTS", default=50)
 PAYMENT_MAX_REFUNDS = env.integer("FLOODGATE_PAYMENT_MAX_REFUNDS", default=200)
 PAYMENT_CALLBACK_RETENTION_DAYS = 90
+# For so long a difference between a settlement file and the ledger may wait for the staff before the audit names it.
+PAYMENT_DIFFERENCE_DAYS = env.integer("FLOODGATE_PAYMENT_DIFFERENCE_DAYS", default=7)

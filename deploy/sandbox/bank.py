@@ -6,6 +6,7 @@ What time brings (a delayed outcome, a refund's end, a delivery) is found again 
 import json
 import secrets
 import sqlite3
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ CREATE INDEX IF NOT EXISTS refund_due ON refund (settle_at) WHERE status = 'proc
 
 _LATER_COLUMNS = {"captures_apart": "INTEGER NOT NULL DEFAULT 0", "decided_at": "REAL"}
 
+_DAY_S = 86_400
 _SETTLED_STATUS = {"succeed": "succeeded", "twice": "succeeded", "silent": "succeeded", "fail": "failed"}
 _DELIVERY_COUNT = {"succeed": 1, "fail": 1, "twice": 2, "silent": 0}
 
@@ -60,6 +62,8 @@ class Bank(Books):
             for name, definition in _LATER_COLUMNS.items():
                 if name not in known:
                     connection.execute(f"ALTER TABLE payment ADD COLUMN {name} {definition}")
+            connection.execute("CREATE INDEX IF NOT EXISTS payment_decided ON payment (decided_at)")
+            connection.execute("CREATE INDEX IF NOT EXISTS refund_settled ON refund (settle_at)")
 
     # -- merchant ---------------------------------------------------------------------------------------------
 
@@ -146,6 +150,19 @@ class Bank(Books):
         """Return a refund as it stands; raises UnknownReference."""
         with self._transaction() as connection:
             return self._shown_existing_refund(connection, reference)
+
+    def settlement(self, day: date) -> list[tuple[str, str, str, str, str]]:
+        """Return the lines of a day (UTC): kind, reference, amount, currency and time of all money that moved."""
+        from_s = datetime.combine(day, datetime.min.time(), tzinfo=UTC).timestamp()
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT 'payment' AS kind, reference, amount, currency, decided_at AS at FROM payment"
+                " WHERE status = 'succeeded' AND decided_at >= ? AND decided_at < ?"
+                " UNION ALL SELECT 'refund', reference, amount, currency, settle_at FROM refund"
+                " WHERE status = 'succeeded' AND settle_at >= ? AND settle_at < ? ORDER BY 5, 2",
+                (from_s, from_s + _DAY_S) * 2,
+            ).fetchall()
+        return [(*tuple(row)[:4], rfc3339(row["at"])) for row in rows]
 
     # -- shopper ----------------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """The sandbox's HTTP side: the merchant's API of bank and courier, their pages, and the process's life."""
 
+import csv
 import hmac
 import html
+import io
 import json
 import logging
 import re
 import time
+from datetime import date
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -97,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         (re.compile(r"/v1/payments/([A-Za-z0-9_-]{1,64})/capture"), {"POST": "_capture_payment"}),
         (re.compile(r"/v1/refunds"), {"POST": "_create_refund"}),
         (re.compile(r"/v1/refunds/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_refund"}),
+        (re.compile(r"/v1/settlements/([0-9]{4}-[0-9]{2}-[0-9]{2})"), {"GET": "_show_settlement"}),
         (re.compile(r"/pay/([A-Za-z0-9_-]{1,64})"), {"GET": "_show_page", "POST": "_choose"}),
         (re.compile(r"/v1/parcels"), {"POST": "_book_parcel"}),
         (re.compile(r"/v1/parcels/([A-Za-z0-9_-]{1,64})"), {"GET": "_fetch_parcel"}),
@@ -159,6 +163,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fetch_refund(self, body: bytes, reference: str) -> None:
         self._send_json(HTTPStatus.OK, self.server.bank.fetch_refund(reference))
+
+    def _show_settlement(self, body: bytes, day: str) -> None:
+        try:
+            lines = self.server.bank.settlement(date.fromisoformat(day))
+        except ValueError as error:
+            raise UnknownReference("no such day") from error
+        file = io.StringIO()
+        writer = csv.writer(file)
+        writer.writerow(("kind", "reference", "amount", "currency", "at"))
+        writer.writerows(lines)
+        self._send(HTTPStatus.OK, file.getvalue().encode(), "text/csv; charset=utf-8", {})
 
     # -- shopper ----------------------------------------------------------------------------------------------
 

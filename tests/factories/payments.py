@@ -286,6 +286,26 @@ def kinds_of(order: Order) -> list[str]:
     return [row.kind for row in rows]
 
 
+def open_attempt(order: Order | OrderView) -> AttemptView:
+    """Write an attempt in state `pending` that no provider has heard of."""
+    place, now = place_of_order(order.id), timezone.now()
+    with place.atomic():
+        row = lock_order(place, order.id)
+        assert row is not None
+        advance(place, row, changes={}, kind="payment_started", actor="shopper", detail="", now=now)
+        return create_attempt(
+            place,
+            order_id=order.id,
+            amount=Decimal(row.total),
+            currency=order.currency,
+            provider="sandbox",
+            method="",
+            return_url="",
+            expires_at=None,
+            now=now,
+        )
+
+
 def paid_order(
     items: Sequence[tuple[str, int]],
     *,
@@ -298,28 +318,14 @@ def paid_order(
     No provider is called.
     """
     placed = placed_order(make_buyer(shard=shard), items)
-    place, month, now = place_of_order(placed.id), Month.of_id(placed.id), timezone.now()
+    place, month = place_of_order(placed.id), Month.of_id(placed.id)
     discount = sum(map(Decimal, line_discounts), Decimal(0))
     for number, each in enumerate(line_discounts, start=1):
         OrderLine.objects.at(place, month).filter(order_id=placed.id, line=number).update(discount=Decimal(each))
     Order.objects.at(place, month).filter(id=placed.id).update(
         discount=discount, shipping_fee=Decimal(shipping_fee), total=placed.subtotal - discount + Decimal(shipping_fee)
     )
-    with place.atomic():
-        order = lock_order(place, placed.id)
-        assert order is not None
-        advance(place, order, changes={}, kind="payment_started", actor="shopper", detail="", now=now)
-        create_attempt(
-            place,
-            order_id=order.id,
-            amount=Decimal(order.total),
-            currency=order.currency,
-            provider="sandbox",
-            method="",
-            return_url="",
-            expires_at=None,
-            now=now,
-        )
+    open_attempt(placed)
     record_payment_outcome(order_id=placed.id, n=1, outcome=PaymentOutcome(AttemptStatus.SUCCEEDED), now=timezone.now())
     sync_stock_of([placed.id], now=timezone.now())
     return get_order(user_id=placed.user_id, order_id=placed.id)

@@ -1,12 +1,16 @@
 """Payments against the states of their orders: one shard has all rows of an order, so a statement is a snapshot."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
+
+from django.conf import settings
 
 from apps.orders.audit.findings import REFUND_BOUND_S, Finding
 from apps.orders.audit.reading import MAX_FINDINGS, MonthTables, fetch, months_of, utc
 from apps.orders.models import OrderKind
+from apps.payments.models import Difference, SettlementRun
 from apps.payments.services import POLL, REFUND
 from apps.payments.types import (
     DECIDED_REFUNDS,
@@ -14,12 +18,15 @@ from apps.payments.types import (
     OPEN_REFUNDS,
     VOID_REFUNDS,
     AttemptStatus,
+    DifferenceState,
     RefundStatus,
 )
 from infra.followups.services import schedule
 from infra.sharding.places import place_of_order
 
 # Past orders that were imported were paid elsewhere and have no payments here.
+_RUN_BOUND: Final = timedelta(days=1)
+
 _OURS = f"o.kind = {OrderKind.REAL:d} AND o.source = ''"
 
 
@@ -173,3 +180,20 @@ def _owe(kind: str, order_id: int, n: int, now: datetime) -> None:
     place = place_of_order(order_id)
     with place.atomic():
         schedule(place, kind=kind, order_id=order_id, n=n, due_at=now, now=now)
+
+
+def reconciliation_goes_on(alias: str, now: datetime) -> Iterator[Finding]:
+    """No day of a provider stays half compared, and no difference lies about for weeks."""
+    runs = SettlementRun.objects.using(alias).filter(finished_at=None, started_at__lt=now - _RUN_BOUND)
+    for run in runs[:MAX_FINDINGS]:
+        yield Finding("payments", alias, f"settlement of {run.day} at {run.provider}", "is compared only in part")
+    differences = Difference.objects.using(alias).filter(
+        state=DifferenceState.OPEN, found_at__lt=now - timedelta(days=settings.PAYMENT_DIFFERENCE_DAYS)
+    )
+    for difference in differences.order_by("since")[:MAX_FINDINGS]:
+        yield Finding(
+            "payments",
+            alias,
+            f"difference {difference.reference}",
+            f"{difference.kind} of {difference.day} at {difference.provider}, and nobody has resolved it",
+        )

@@ -88,6 +88,7 @@ CHECKS: Final = (
     Check(shipments.fulfillment_agrees_with_shipments, shard_aliases),
     Check(shipments.bookings_are_followed, shard_aliases),
     Check(shipments.returns_are_refunded_and_restocked, shard_aliases),
+    Check(payments.reconciliation_goes_on, lambda: ("default",)),
     Check(placement.month_rows_are_where_their_id_says, shard_aliases),
     Check(placement.slots_are_on_their_shard, shard_aliases),
     Check(placement.customers_are_in_their_slot, shard_aliases),

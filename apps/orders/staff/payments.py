@@ -1,4 +1,4 @@
-"""What the staff do about money: capture what is held; approve, reject, try again or settle a refund."""
+"""What the staff do about money: capture it, decide on refunds, resolve differences of settlements."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,13 +16,15 @@ from apps.orders.services import refunds
 from apps.orders.services.payment import capture_payment
 from apps.orders.staff.flash_pages import log_change, need, staff_id
 from apps.payments.errors import PaymentNotFound
-from apps.payments.models import Callback
+from apps.payments.models import Callback, Difference
+from apps.payments.services import resolve_difference
 from apps.payments.types import RefundView
 from infra.api.fields import MAX_ID
 from infra.errors import InvalidState
 
 DECIDE: Final = "payments.decide_refund"
 CAPTURE: Final = "payments.capture_payment"
+RESOLVE: Final = "payments.resolve_difference"
 
 
 class DecisionForm(forms.Form):
@@ -97,3 +99,24 @@ def capture(request: HttpRequest, order_id: int) -> HttpResponse:
         log_change(request, Callback, order_id, attempt.payment_id, f"capture: {reason}")
         messages.success(request, f"{attempt.payment_id} is {attempt.status}.")
     return redirect("admin:orders-order", order_id=order_id)
+
+
+@require_POST
+def resolve(request: HttpRequest, difference_id: int) -> HttpResponse:
+    """Note that a difference of a settlement is settled, and how."""
+    need(request, RESOLVE)
+    form = ReasonForm(request.POST)
+    if difference_id > MAX_ID:
+        raise Http404
+    if not form.is_valid():
+        messages.error(request, "A resolution needs a reason.")
+        return redirect("admin:queues")
+    reason = form.cleaned_data["reason"]
+    try:
+        resolve_difference(difference_id, reason=reason, actor=f"staff:{staff_id(request)}", now=timezone.now())
+    except InvalidState as refusal:
+        messages.error(request, str(refusal))
+    else:
+        log_change(request, Difference, difference_id, str(difference_id), f"resolve: {reason}")
+        messages.success(request, "The difference is resolved.")
+    return redirect("admin:queues")

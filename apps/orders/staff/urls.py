@@ -32,4 +32,5 @@ PAGES: Final[tuple[tuple[str, Callable[..., HttpResponse], str], ...]] = (
     ("flash-sales/<int:sale_id>/preview/", flash_preview.preview, "flash-sales-preview"),
     ("flash-sales/<int:sale_id>/live/", flash.sale_live, "flash-sales-live"),
     ("queues/", views.queues, "queues"),
+    ("queues/differences/<int:difference_id>/", payments.resolve, "queues-difference"),
 )

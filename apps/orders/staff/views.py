@@ -19,11 +19,12 @@ from apps.orders.selectors import find_order, order_items, recent_orders, staff_
 from apps.orders.shipment_selectors import shipments_with_number
 from apps.orders.snapshots import order_view
 from apps.orders.staff.forms import OrderSearchForm
-from apps.orders.staff.payments import CAPTURE, DECIDE
+from apps.orders.staff.payments import CAPTURE, DECIDE, RESOLVE
 from apps.orders.staff.returns import return_context
 from apps.orders.staff.shipping import shipment_context
 from apps.orders.types import OrderFilter, OrderSummary
 from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_for_staff, refunds_of
+from apps.payments.services import open_differences, provider_names
 from apps.payments.types import RefundView
 from infra.api.fields import MAX_ID
 from infra.events.collector import EventsCollector
@@ -120,10 +121,13 @@ def queues(request: HttpRequest) -> HttpResponse:
         except OperationalError:
             unreachable.append(alias)
     refunds.sort(key=lambda refund: refund.updated_at)
+    differences = [each for name in provider_names() for each in open_differences(provider=name, limit=ROWS_A_PAGE)]
     context = {
         "rows": rows,
         "callbacks": callbacks,
         "refunds": refunds,
+        "differences": differences,
+        "may_resolve": request.user.has_perm(RESOLVE),
         "unreachable": unreachable,
         "title": "Queues",
     }

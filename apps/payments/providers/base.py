@@ -1,10 +1,18 @@
 """What every payment provider can do, and what its answers may be."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from typing import Protocol
 
-from apps.payments.types import CallbackNotice, Money, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+from apps.payments.types import (
+    CallbackNotice,
+    Money,
+    PaymentOrder,
+    PaymentOutcome,
+    RefundOrder,
+    RefundOutcome,
+    SettlementEntry,
+)
 
 
 class Provider(Protocol):
@@ -26,6 +34,12 @@ class Provider(Protocol):
 
     def fetch_payment(self, reference: str) -> PaymentOutcome:
         """Return a payment as it stands."""
+
+    def settlement(self, day: date) -> Iterator[SettlementEntry]:
+        """Yield the lines of the settlement file of a day (UTC), always in the same order.
+
+        Raises ProviderRefused where the provider has no such file.
+        """
 
     def capture_payment(self, reference: str, money: Money) -> PaymentOutcome:
         """Take the money that is held, all of it; idempotent. Returns the payment as it stands then."""

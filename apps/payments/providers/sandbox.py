@@ -1,11 +1,12 @@
 """The sandbox provider's client; the other side is `deploy/sandbox`, the protocol docs/payments.md."""
 
+import csv
 import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,7 +22,14 @@ from apps.payments.errors import (
     SignatureInvalid,
     UnknownAtProvider,
 )
-from apps.payments.types import CallbackNotice, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome
+from apps.payments.types import (
+    CallbackNotice,
+    PaymentOrder,
+    PaymentOutcome,
+    RefundOrder,
+    RefundOutcome,
+    SettlementEntry,
+)
 from infra.crypto.timed_signature import BadSignature, check_signature
 from infra.resilience.breaker import Breaker, CircuitOpen
 
@@ -103,6 +111,28 @@ class SandboxProvider:
         """Return a refund as it stands."""
         return self._refund("GET", f"/v1/refunds/{reference}")
 
+    def settlement(self, day: date) -> Iterator[SettlementEntry]:
+        """Yield the lines of the settlement file of a day, in the order in which the money moved."""
+        try:
+            status, answer = self._breaker.call(self._download, f"/v1/settlements/{day.isoformat()}")
+        except CircuitOpen as error:
+            raise ProviderUnavailable("The payment provider has not answered for a while.") from error
+        with answer:
+            if status != 200:
+                raise ProviderRefused(f"The payment provider answered {status}.")
+            try:
+                for row in csv.DictReader(answer.iter_lines(decode_unicode=True)):
+                    yield SettlementEntry(
+                        reference=row["reference"],
+                        is_refund={"payment": False, "refund": True}[row["kind"]],
+                        money=_money(row),
+                        at=datetime.fromisoformat(row["at"]),
+                    )
+            except requests.RequestException as error:
+                raise ProviderUnavailable("The payment provider cut its settlement file off.") from error
+            except (LookupError, TypeError, ValueError, csv.Error) as error:
+                raise ProviderUnavailable("The payment provider's settlement file is not understood.") from error
+
     def parse_callback(self, headers: Mapping[str, str], raw_body: bytes, *, now: datetime) -> CallbackNotice:
         """Verify a delivery and read it. Raises SignatureInvalid, CallbackMalformed."""
         try:
@@ -176,6 +206,18 @@ class SandboxProvider:
         if response.status_code in (401, 429) or response.status_code >= 500:
             raise ProviderUnavailable(f"The payment provider answered {response.status_code}.")
         return response.status_code, answer
+
+    def _download(self, path: str) -> tuple[int, requests.Response]:
+        """Begin to read a file, whose lines come one after another, each within the time limit."""
+        try:
+            response = self._session.get(self._url + path, timeout=self._timeout, allow_redirects=False, stream=True)
+        except requests.Timeout as error:
+            raise ProviderTimeout("The payment provider did not answer in time.") from error
+        except requests.RequestException as error:
+            raise ProviderUnavailable("The payment provider cannot be reached.") from error
+        if response.status_code in (401, 429) or response.status_code >= 500:
+            raise ProviderUnavailable(f"The payment provider answered {response.status_code}.")
+        return response.status_code, response
 
 
 def _amount_text(amount: Decimal) -> str:

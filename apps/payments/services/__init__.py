@@ -6,6 +6,7 @@ transactions lock in one order. The callers of providers (calls) never write.
 """
 
 from apps.payments.domain import next_poll_s, parse_reference, refund_try_delay_s
+from apps.payments.providers.registry import provider_names
 from apps.payments.services.attempts import (
     POLL,
     apply_change,
@@ -24,7 +25,14 @@ from apps.payments.services.callbacks import (
     read_callback,
     store_callback,
 )
-from apps.payments.services.calls import ask_about_failed_try, ask_provider, execute_refund
+from apps.payments.services.calls import (
+    ask_about_failed_try,
+    ask_about_payment,
+    ask_about_refund,
+    ask_provider,
+    execute_refund,
+    read_settlement,
+)
 from apps.payments.services.refunds import (
     REFUND,
     apply_refund_change,
@@ -36,6 +44,19 @@ from apps.payments.services.refunds import (
     retry_refund,
     settle_refund_outside,
 )
+from apps.payments.services.settlements import (
+    begin_run,
+    finish_run,
+    is_settled,
+    keep_difference,
+    match_entries,
+    mend_difference,
+    missing_in_file,
+    note_progress,
+    open_differences,
+    resolve_difference,
+    run_is_finished,
+)
 
 __all__ = [
     "POLL",
@@ -45,7 +66,10 @@ __all__ = [
     "apply_refund_change",
     "approve_refund",
     "ask_about_failed_try",
+    "ask_about_payment",
+    "ask_about_refund",
     "ask_provider",
+    "begin_run",
     "callback_was_seen",
     "cancel_open_attempts",
     "check_choice",
@@ -53,18 +77,30 @@ __all__ = [
     "create_attempt",
     "create_refund",
     "execute_refund",
+    "finish_run",
     "is_own_account",
+    "is_settled",
     "judge_outcome",
     "judge_refund_outcome",
+    "keep_difference",
+    "match_entries",
+    "mend_difference",
+    "missing_in_file",
     "next_poll_s",
+    "note_progress",
+    "open_differences",
     "owe_capture",
     "parse_reference",
+    "provider_names",
     "purge_callbacks",
     "read_callback",
+    "read_settlement",
     "refund_order",
     "refund_try_delay_s",
     "reject_refund",
+    "resolve_difference",
     "retry_refund",
+    "run_is_finished",
     "settle_refund_outside",
     "store_callback",
 ]

@@ -135,7 +135,7 @@ def apply_change(
     if redirect_url and change.after in OPEN_ATTEMPTS:
         changes["redirect_url"] = redirect_url
     if change.captured:
-        changes |= {"captured_amount": change.amount, "unexpected": change.unexpected}
+        changes |= {"captured_amount": change.amount, "captured_at": now, "unexpected": change.unexpected}
     written = (
         attempts_at(place, attempt.order_id)
         .filter(n=attempt.n, status=change.before, superseded=attempt.superseded)

@@ -1,9 +1,20 @@
 """Calls to the providers: never inside a transaction, and never with a write of their own."""
 
+from collections.abc import Iterator
+from datetime import date
+
 from apps.payments.domain import AttemptStatus, Money, RefundStatus, refund_try_id
 from apps.payments.errors import UnknownAtProvider
 from apps.payments.providers.registry import get_provider
-from apps.payments.types import AttemptView, PaymentOrder, PaymentOutcome, RefundOrder, RefundOutcome, RefundView
+from apps.payments.types import (
+    AttemptView,
+    PaymentOrder,
+    PaymentOutcome,
+    RefundOrder,
+    RefundOutcome,
+    RefundView,
+    SettlementEntry,
+)
 
 
 def ask_provider(attempt: AttemptView) -> PaymentOutcome:
@@ -31,6 +42,21 @@ def ask_provider(attempt: AttemptView) -> PaymentOutcome:
         except UnknownAtProvider:
             return PaymentOutcome(AttemptStatus.CANCELLED)  # it was closed before the provider heard of it
     return provider.fetch_payment(attempt.payment_id)
+
+
+def ask_about_payment(attempt: AttemptView) -> PaymentOutcome:
+    """Return the provider's word about an attempt in whatever state. Raises as `ask_provider`."""
+    return get_provider(attempt.provider).fetch_payment(attempt.payment_id)
+
+
+def ask_about_refund(reference: str, *, provider: str) -> RefundOutcome:
+    """Return the provider's word about one try of a refund. Raises as `ask_provider`."""
+    return get_provider(provider).fetch_refund(reference)
+
+
+def read_settlement(provider: str, day: date) -> Iterator[SettlementEntry]:
+    """Yield the lines of a provider's settlement file. Raises ProviderTimeout, ProviderUnavailable, ProviderRefused."""
+    return get_provider(provider).settlement(day)
 
 
 def execute_refund(refund: RefundView, *, provider: str) -> RefundOutcome:

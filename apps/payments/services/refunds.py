@@ -132,7 +132,8 @@ def retry_refund(place: Place, refund: RefundView, *, actor: str, reason: str, n
 
 def settle_refund_outside(place: Place, refund: RefundView, *, actor: str, reason: str, now: datetime) -> None:
     """Note that the staff gave the money of a failed refund back by another way. Raises AttemptChanged."""
-    _decide(place, refund, {"status": RefundStatus.SUCCEEDED, "outside": True}, actor=actor, reason=reason, now=now)
+    changes = {"status": RefundStatus.SUCCEEDED, "outside": True, "ended_at": now}
+    _decide(place, refund, changes, actor=actor, reason=reason, now=now)
 
 
 def judge_refund_outcome(
@@ -173,7 +174,8 @@ def apply_refund_change(place: Place, refund: RefundView, change: RefundChange, 
 
     Raises AttemptChanged when the refund is not as it was judged.
     """
-    _move(place, refund, {"status": change.after, "tries": change.tries}, now=now)
+    ended = {"ended_at": now} if change.after == RefundStatus.SUCCEEDED else {}
+    _move(place, refund, {"status": change.after, "tries": change.tries, **ended}, now=now)
 
 
 def _decide(

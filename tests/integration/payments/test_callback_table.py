@@ -12,7 +12,6 @@ from apps.orders.services.transitions import advance
 from apps.payments.models import Callback, Refund
 from apps.payments.providers import registry
 from apps.payments.selectors import get_attempt, refunds_of
-from apps.payments.services import create_attempt
 from apps.payments.types import AttemptStatus, PaymentOutcome
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_order
@@ -22,6 +21,7 @@ from tests.factories.payments import (
     ask_refund,
     deliver,
     delivery,
+    open_attempt,
     paid_order,
     reload,
     send_some,
@@ -37,25 +37,6 @@ def _sandbox_of_the_test(settings):
     registry._build.cache_clear()
     yield
     registry._build.cache_clear()
-
-
-def open_attempt(order):
-    """Write an attempt in state `pending` that no provider has heard of."""
-    place, now = place_of_order(order.id), timezone.now()
-    with place.atomic():
-        row = lock_order(place, order.id)
-        advance(place, row, changes={}, kind="payment_started", actor="shopper", detail="", now=now)
-        return create_attempt(
-            place,
-            order_id=order.id,
-            amount=Decimal(order.total),
-            currency=order.currency,
-            provider="sandbox",
-            method="",
-            return_url="",
-            expires_at=None,
-            now=now,
-        )
 
 
 def last_callback(order):
