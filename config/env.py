@@ -51,6 +51,11 @@ def secret(name: str) -> str:
     return value
 
 
+def is_set(name: str) -> bool:
+    """Tell whether a variable is there and not empty: for parts that exist only where they are configured."""
+    return bool(_env.str(name, default=""))
+
+
 def text_list(name: str, *, local: str | None = None, default: str | None = None) -> list[str]:
     """Return a comma-separated variable as a list without blanks; see `text`."""
     return [part.strip() for part in text(name, local=local, default=default).split(",") if part.strip()]

@@ -28,6 +28,10 @@ def _flag() -> models.BooleanField:
     return models.BooleanField(default=False, db_default=False)
 
 
+def _provider_id() -> AsciiField:
+    return AsciiField(max_length=128, default="", db_default="")
+
+
 class Attempt(MonthlyModel):
     """One attempt to pay an order; committed before the provider hears of it.
 
@@ -36,6 +40,7 @@ class Attempt(MonthlyModel):
     it is given back.
     `capture_owed`: the money that is held (`authorized`) is to be captured, and the provider is asked to until it is.
     `settled_on` is the day in whose settlement file the provider told of it.
+    `provider_id` is its name at a provider that does not go by our reference.
     """
 
     table: ClassVar[str] = "payments_attempt"
@@ -45,6 +50,7 @@ class Attempt(MonthlyModel):
         AddColumn("captured_at", models.DateTimeField(null=True)),
         AddColumn("settled_on", models.DateField(null=True)),
         AddIndex("payments_attempt_captured", ("captured_at",)),
+        AddColumn("provider_id", _provider_id()),
     )
 
     pk = models.CompositePrimaryKey("slot", "order_id", "n")
@@ -62,6 +68,7 @@ class Attempt(MonthlyModel):
     capture_owed = _flag()
     captured_at = models.DateTimeField(null=True)
     settled_on = models.DateField(null=True)
+    provider_id = _provider_id()
     redirect_url = models.CharField(max_length=_URL_LENGTH, default="")
     return_url = models.CharField(max_length=_URL_LENGTH, default="")
     expires_at = models.DateTimeField(null=True)

@@ -116,6 +116,7 @@ def attempt_view(row: Attempt) -> AttemptView:
         unexpected=row.unexpected,
         superseded=row.superseded,
         capture_owed=row.capture_owed,
+        provider_id=row.provider_id,
         redirect_url=row.redirect_url,
         return_url=row.return_url,
         expires_at=row.expires_at,

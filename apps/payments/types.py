@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from apps.payments.domain import (
     DECIDED_REFUNDS,
@@ -37,6 +38,7 @@ __all__ = [
     "DifferenceState",
     "FoundDifference",
     "Money",
+    "PaymentKey",
     "PaymentOrder",
     "PaymentOutcome",
     "Reaction",
@@ -51,6 +53,13 @@ __all__ = [
     "SettlementEntry",
     "refund_id",
 ]
+
+
+class PaymentKey(NamedTuple):
+    """A payment at its provider: by our reference, and by the provider's own id where it has one and it is known."""
+
+    reference: str
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class RefundOrder:
     """What a provider is asked to give back; `reference` is its idempotency key."""
 
     reference: str
-    payment_reference: str
+    payment: PaymentKey
     amount: Decimal
     currency: str
 
@@ -81,6 +90,7 @@ class PaymentOutcome:
     status: AttemptStatus
     money: Money | None = None
     redirect_url: str = ""
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +193,17 @@ class AttemptView:
     unexpected: bool
     superseded: bool
     capture_owed: bool
+    provider_id: str
     redirect_url: str
     return_url: str
     expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def key(self) -> PaymentKey:
+        """What the provider knows it by."""
+        return PaymentKey(self.payment_id, self.provider_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +241,6 @@ class RefundView:
     def payment_id(self) -> str:
         """The id of the attempt whose money goes back."""
         return payment_id(self.order_id, self.attempt_n)
-
-    @property
-    def provider_reference(self) -> str:
-        """What the provider knows the try under way by."""
-        return refund_try_id(self.order_id, self.n, self.tries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,37 @@ if not env.IS_PRODUCTION or env.flag("FLOODGATE_SANDBOX_ENABLED", default=False)
         "captures_apart": env.flag("FLOODGATE_SANDBOX_CAPTURES_APART", default=False),
     }
 
+# Offered where its secrets are in the environment. Both time limits together stay below the ten seconds of a request.
+if env.is_set("FLOODGATE_STRIPE_API_KEY"):
+    PAYMENT_PROVIDERS["stripe"] = {
+        "class": "apps.payments.providers.stripe.StripeProvider",
+        "account": env.text("FLOODGATE_STRIPE_ACCOUNT"),
+        "api_key": env.secret("FLOODGATE_STRIPE_API_KEY"),
+        "webhook_secret": env.secret("FLOODGATE_STRIPE_WEBHOOK_SECRET"),
+        # Where a shopper comes back to who named no address.
+        "return_url": env.text("FLOODGATE_STRIPE_RETURN_URL"),
+        "captures_apart": env.flag("FLOODGATE_STRIPE_CAPTURES_APART", default=False),
+        "connect_timeout_s": 1.0,
+        "read_timeout_s": 6.0,
+        "max_age_s": 300,
+    }
+
+if env.is_set("FLOODGATE_WECHAT_API_V3_KEY"):
+    PAYMENT_PROVIDERS["wechat"] = {
+        "class": "apps.payments.providers.wechat.WeChatProvider",
+        "account": env.text("FLOODGATE_WECHAT_MERCHANT"),
+        "app_id": env.text("FLOODGATE_WECHAT_APP"),
+        "api_v3_key": env.secret("FLOODGATE_WECHAT_API_V3_KEY"),
+        "private_key": env.secret("FLOODGATE_WECHAT_PRIVATE_KEY"),
+        "certificate_serial": env.text("FLOODGATE_WECHAT_CERTIFICATE_SERIAL"),
+        "public_key": env.text("FLOODGATE_WECHAT_PUBLIC_KEY"),
+        "public_key_id": env.text("FLOODGATE_WECHAT_PUBLIC_KEY_ID"),
+        "notify_url": env.text("FLOODGATE_WECHAT_NOTIFY_URL"),
+        "connect_timeout_s": 1.0,
+        "read_timeout_s": 3.0,
+        "max_age_s": 300,
+    }
+
 # Where a shopper may be sent back to: origins, each with an optional path that the address must begin with.
 PAYMENT_RETURN_URLS = env.text_list(
     "FLOODGATE_PAYMENT_RETURN_URLS", local="http://127.0.0.1:8000,http://localhost:8000,http://localhost:3000"

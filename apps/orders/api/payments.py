@@ -319,6 +319,8 @@ class CallbackView(ApiView):
 def payment_json(attempt: AttemptView) -> dict[str, object]:
     """Return the contract's payment."""
     payable = attempt.status == AttemptStatus.REQUIRES_ACTION and attempt.redirect_url
+    # What a shopper cannot be sent to is a code to be scanned, such as weixin://...
+    kind = "redirect" if attempt.redirect_url.startswith("http") else "qr"
     return {
         "payment_id": attempt.payment_id,
         "order_id": str(attempt.order_id),
@@ -330,8 +332,8 @@ def payment_json(attempt: AttemptView) -> dict[str, object]:
         "captured_amount": str(round_money(attempt.captured_amount, attempt.currency)),
         "unexpected": attempt.unexpected,
         "expires_at": None if attempt.expires_at is None else rfc3339(attempt.expires_at),
-        "redirect_url": attempt.redirect_url or None,
-        "next_action": {"type": "redirect", "url": attempt.redirect_url} if payable else {"type": "none"},
+        "redirect_url": attempt.redirect_url if kind == "redirect" else None,
+        "next_action": {"type": kind, "url": attempt.redirect_url} if payable else {"type": "none"},
         "created_at": rfc3339(attempt.created_at),
         "updated_at": rfc3339(attempt.updated_at),
     }

@@ -282,7 +282,9 @@ def _move_payment(place: Place, order_id: int, n: int, outcome: PaymentOutcome, 
         now=now,
         payload=payload,
     )
-    payments.apply_change(place, attempt, change, redirect_url=outcome.redirect_url, now=now)
+    payments.apply_change(
+        place, attempt, change, redirect_url=outcome.redirect_url, provider_id=outcome.provider_id, now=now
+    )
     if pays:
         payments.cancel_open_attempts(place, order_id=order_id, now=now)
         owe_stock_change(place, order_id, now=now)

@@ -21,6 +21,7 @@ from apps.payments.selectors import get_attempt, get_refund
 from apps.payments.types import (
     OPEN_REFUNDS,
     AttemptStatus,
+    AttemptView,
     PaymentOutcome,
     RefundChange,
     RefundOutcome,
@@ -118,10 +119,10 @@ def _drive(follow_up: FollowUp, *, now: datetime) -> str:
     if is_repeat and try_at > now:
         put_off(follow_up, until=try_at)
         return "waiting"
-    change = _after_failed_try(refund, attempt.provider, now=now) if is_repeat else None
+    change = _after_failed_try(refund, attempt, now=now) if is_repeat else None
     if change is None:
         try:
-            outcome = payments.execute_refund(refund, provider=attempt.provider)
+            outcome = payments.execute_refund(refund, attempt)
         except ProviderRefused:
             outcome = RefundOutcome(RefundStatus.FAILED)
         change = record_refund_outcome(
@@ -134,12 +135,12 @@ def _drive(follow_up: FollowUp, *, now: datetime) -> str:
     return str(change.after)
 
 
-def _after_failed_try(refund: RefundView, provider: str, *, now: datetime) -> RefundChange | None:
+def _after_failed_try(refund: RefundView, attempt: AttemptView, *, now: datetime) -> RefundChange | None:
     """Make sure that the try before has failed; where it went through after all, take that, and try no more.
 
     A try that is still under way there is waited for (ProviderUnavailable).
     """
-    outcome = payments.ask_about_failed_try(refund, provider=provider)
+    outcome = payments.ask_about_failed_try(refund, attempt)
     if outcome.status == RefundStatus.FAILED:
         return None
     if outcome.status == RefundStatus.PROCESSING:

@@ -114,7 +114,7 @@ def _mend(reference: str, *, now: datetime) -> bool:
         attempt = None if refund is None else get_attempt(about.order_id, refund.attempt_n)
         if refund is None or attempt is None:
             return False
-        told = payments.ask_about_refund(reference, provider=attempt.provider)
+        told = payments.ask_about_refund(refund, attempt, try_n=about.try_n)
         record_refund_outcome(order_id=about.order_id, n=about.n, try_n=about.try_n, outcome=told, now=now)
     except (DomainError, ProviderRefused) as error:
         _log.warning("%s cannot be mended now: %s", reference, error)

@@ -7,6 +7,7 @@ from typing import Protocol
 from apps.payments.types import (
     CallbackNotice,
     Money,
+    PaymentKey,
     PaymentOrder,
     PaymentOutcome,
     RefundOrder,
@@ -32,7 +33,7 @@ class Provider(Protocol):
     def create_payment(self, order: PaymentOrder) -> PaymentOutcome:
         """Open a payment, or return it as it stands."""
 
-    def fetch_payment(self, reference: str) -> PaymentOutcome:
+    def fetch_payment(self, payment: PaymentKey) -> PaymentOutcome:
         """Return a payment as it stands."""
 
     def settlement(self, day: date) -> Iterator[SettlementEntry]:
@@ -41,10 +42,10 @@ class Provider(Protocol):
         Raises ProviderRefused where the provider has no such file.
         """
 
-    def capture_payment(self, reference: str, money: Money) -> PaymentOutcome:
+    def capture_payment(self, payment: PaymentKey, money: Money) -> PaymentOutcome:
         """Take the money that is held, all of it; idempotent. Returns the payment as it stands then."""
 
-    def cancel_payment(self, reference: str) -> PaymentOutcome:
+    def cancel_payment(self, payment: PaymentKey) -> PaymentOutcome:
         """Cancel a payment that is not decided yet, or give up the money that is held for it.
 
         Returns it as it stands then, which may be paid.
@@ -53,7 +54,7 @@ class Provider(Protocol):
     def create_refund(self, order: RefundOrder) -> RefundOutcome:
         """Give money back, or return the refund as it stands."""
 
-    def fetch_refund(self, reference: str) -> RefundOutcome:
+    def fetch_refund(self, order: RefundOrder) -> RefundOutcome:
         """Return a refund as it stands."""
 
     def parse_callback(self, headers: Mapping[str, str], raw_body: bytes, *, now: datetime) -> CallbackNotice:

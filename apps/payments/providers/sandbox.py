@@ -24,6 +24,7 @@ from apps.payments.errors import (
 )
 from apps.payments.types import (
     CallbackNotice,
+    PaymentKey,
     PaymentOrder,
     PaymentOutcome,
     RefundOrder,
@@ -85,31 +86,31 @@ class SandboxProvider:
         }
         return self._payment("POST", "/v1/payments", body)
 
-    def fetch_payment(self, reference: str) -> PaymentOutcome:
+    def fetch_payment(self, payment: PaymentKey) -> PaymentOutcome:
         """Return a payment as it stands."""
-        return self._payment("GET", f"/v1/payments/{reference}")
+        return self._payment("GET", f"/v1/payments/{payment.reference}")
 
-    def capture_payment(self, reference: str, money: Money) -> PaymentOutcome:
+    def capture_payment(self, payment: PaymentKey, money: Money) -> PaymentOutcome:
         """Take the money that is held; returns the payment as it stands then."""
-        return self._payment("POST", f"/v1/payments/{reference}/capture")
+        return self._payment("POST", f"/v1/payments/{payment.reference}/capture")
 
-    def cancel_payment(self, reference: str) -> PaymentOutcome:
+    def cancel_payment(self, payment: PaymentKey) -> PaymentOutcome:
         """Cancel a payment that is not decided, or whose money is only held; returns it as it stands then."""
-        return self._payment("POST", f"/v1/payments/{reference}/cancel")
+        return self._payment("POST", f"/v1/payments/{payment.reference}/cancel")
 
     def create_refund(self, order: RefundOrder) -> RefundOutcome:
         """Give money back, or return the refund as it stands."""
         body = {
             "reference": order.reference,
-            "payment_reference": order.payment_reference,
+            "payment_reference": order.payment.reference,
             "amount": _amount_text(order.amount),
             "currency": order.currency,
         }
         return self._refund("POST", "/v1/refunds", body)
 
-    def fetch_refund(self, reference: str) -> RefundOutcome:
+    def fetch_refund(self, order: RefundOrder) -> RefundOutcome:
         """Return a refund as it stands."""
-        return self._refund("GET", f"/v1/refunds/{reference}")
+        return self._refund("GET", f"/v1/refunds/{order.reference}")
 
     def settlement(self, day: date) -> Iterator[SettlementEntry]:
         """Yield the lines of the settlement file of a day, in the order in which the money moved."""

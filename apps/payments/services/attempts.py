@@ -125,7 +125,13 @@ def judge_outcome(
 
 
 def apply_change(
-    place: Place, attempt: AttemptView, change: AttemptChange, *, redirect_url: str = "", now: datetime
+    place: Place,
+    attempt: AttemptView,
+    change: AttemptChange,
+    *,
+    redirect_url: str = "",
+    provider_id: str = "",
+    now: datetime,
 ) -> RefundView | None:
     """Write what `judge_outcome` found; unexpected money gets its refund in the same transaction, which is returned.
 
@@ -134,6 +140,8 @@ def apply_change(
     changes: dict[str, object] = {"status": change.after, "updated_at": now}
     if redirect_url and change.after in OPEN_ATTEMPTS:
         changes["redirect_url"] = redirect_url
+    if provider_id:
+        changes["provider_id"] = provider_id
     if change.captured:
         changes |= {"captured_amount": change.amount, "captured_at": now, "unexpected": change.unexpected}
     written = (

@@ -35,23 +35,44 @@ def ask_provider(attempt: AttemptView) -> PaymentOutcome:
         )
         return provider.create_payment(order)
     if attempt.status == AttemptStatus.AUTHORIZED and attempt.capture_owed:
-        return provider.capture_payment(attempt.payment_id, Money(attempt.amount, attempt.currency))
+        return provider.capture_payment(attempt.key, Money(attempt.amount, attempt.currency))
     if attempt.status in (AttemptStatus.CANCELLED, AttemptStatus.FAILED):
         try:
-            return provider.cancel_payment(attempt.payment_id)
+            return provider.cancel_payment(attempt.key)
         except UnknownAtProvider:
             return PaymentOutcome(AttemptStatus.CANCELLED)  # it was closed before the provider heard of it
-    return provider.fetch_payment(attempt.payment_id)
+    return provider.fetch_payment(attempt.key)
+
+
+def execute_refund(refund: RefundView, attempt: AttemptView) -> RefundOutcome:
+    """Have the provider give the money back (idempotent by the try's reference), and return its word about it.
+
+    Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
+    """
+    client = get_provider(attempt.provider)
+    order = _refund_order(refund, attempt, refund.tries)
+    return client.create_refund(order) if refund.status == RefundStatus.APPROVED else client.fetch_refund(order)
 
 
 def ask_about_payment(attempt: AttemptView) -> PaymentOutcome:
     """Return the provider's word about an attempt in whatever state. Raises as `ask_provider`."""
-    return get_provider(attempt.provider).fetch_payment(attempt.payment_id)
+    return get_provider(attempt.provider).fetch_payment(attempt.key)
 
 
-def ask_about_refund(reference: str, *, provider: str) -> RefundOutcome:
+def ask_about_refund(refund: RefundView, attempt: AttemptView, *, try_n: int) -> RefundOutcome:
     """Return the provider's word about one try of a refund. Raises as `ask_provider`."""
-    return get_provider(provider).fetch_refund(reference)
+    return get_provider(attempt.provider).fetch_refund(_refund_order(refund, attempt, try_n))
+
+
+def ask_about_failed_try(refund: RefundView, attempt: AttemptView) -> RefundOutcome:
+    """Return the provider's word about the try before the one that is due: only what failed there is tried again.
+
+    Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
+    """
+    try:
+        return ask_about_refund(refund, attempt, try_n=refund.tries - 1)
+    except UnknownAtProvider:
+        return RefundOutcome(RefundStatus.FAILED)  # it was refused, and nothing was written there
 
 
 def read_settlement(provider: str, day: date) -> Iterator[SettlementEntry]:
@@ -59,30 +80,10 @@ def read_settlement(provider: str, day: date) -> Iterator[SettlementEntry]:
     return get_provider(provider).settlement(day)
 
 
-def execute_refund(refund: RefundView, *, provider: str) -> RefundOutcome:
-    """Have the provider give the money back (idempotent by the try's reference), and return its word about it.
-
-    Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
-    """
-    client = get_provider(provider)
-    if refund.status == RefundStatus.APPROVED:
-        order = RefundOrder(
-            reference=refund.provider_reference,
-            payment_reference=refund.payment_id,
-            amount=refund.amount,
-            currency=refund.currency,
-        )
-        return client.create_refund(order)
-    return client.fetch_refund(refund.provider_reference)
-
-
-def ask_about_failed_try(refund: RefundView, *, provider: str) -> RefundOutcome:
-    """Return the provider's word about the try before the one that is due: only what failed there is tried again.
-
-    Raises ProviderTimeout, ProviderUnavailable, ProviderRefused.
-    """
-    reference = refund_try_id(refund.order_id, refund.n, refund.tries - 1)
-    try:
-        return get_provider(provider).fetch_refund(reference)
-    except UnknownAtProvider:
-        return RefundOutcome(RefundStatus.FAILED)  # it was refused, and nothing was written there
+def _refund_order(refund: RefundView, attempt: AttemptView, try_n: int) -> RefundOrder:
+    return RefundOrder(
+        reference=refund_try_id(refund.order_id, refund.n, try_n),
+        payment=attempt.key,
+        amount=refund.amount,
+        currency=refund.currency,
+    )

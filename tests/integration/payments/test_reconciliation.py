@@ -62,11 +62,11 @@ class Books:
         self.reads += 1
         return iter(list(self.lines))
 
-    def fetch_payment(self, reference):
-        told = [line.money for line in self.lines if line.reference == reference]
+    def fetch_payment(self, payment):
+        told = [line.money for line in self.lines if line.reference == payment.reference]
         return PaymentOutcome(AttemptStatus.SUCCEEDED if told else AttemptStatus.PROCESSING, told[0] if told else None)
 
-    def fetch_refund(self, reference):
+    def fetch_refund(self, order):
         return RefundOutcome(RefundStatus.SUCCEEDED)
 
 
@@ -156,7 +156,7 @@ def test_what_the_provider_cannot_be_asked_about_stays_open_until_it_can(books, 
     open_attempt(order)
     books.add(f"pay_{order.id}_1", "12.34")
 
-    def away(reference):
+    def away(payment):
         raise ProviderUnavailable("away")
 
     with monkeypatch.context() as down:

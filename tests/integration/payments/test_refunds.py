@@ -364,8 +364,8 @@ class Scripted:
         self.created.append(order.reference)
         return RefundOutcome(RefundStatus(self.words.get(order.reference, "processing")))
 
-    def fetch_refund(self, reference):
-        return RefundOutcome(RefundStatus(self.words.get(reference, "processing")))
+    def fetch_refund(self, order):
+        return RefundOutcome(RefundStatus(self.words.get(order.reference, "processing")))
 
 
 @pytest.fixture

@@ -16,7 +16,15 @@ from apps.payments.errors import (
     UnknownAtProvider,
 )
 from apps.payments.providers.sandbox import SandboxProvider
-from apps.payments.types import AttemptStatus, Money, PaymentOrder, PaymentOutcome, RefundOutcome, RefundStatus
+from apps.payments.types import (
+    AttemptStatus,
+    Money,
+    PaymentKey,
+    PaymentOrder,
+    PaymentOutcome,
+    RefundOutcome,
+    RefundStatus,
+)
 from deploy.sandbox.signing import SIGNATURE_HEADER, signature_header
 
 SECRET = "a secret of more than thirty-two characters"
@@ -176,7 +184,7 @@ def test_an_answer_that_does_not_come_is_a_timeout(provider, monkeypatch):
 
     monkeypatch.setattr(provider._session, "request", hang)
     with pytest.raises(ProviderTimeout):
-        provider.fetch_payment("pay_1_1")
+        provider.fetch_payment(PaymentKey("pay_1_1"))
 
 
 def test_a_provider_that_is_down_is_left_alone_for_a_while(provider, monkeypatch):
@@ -190,10 +198,10 @@ def test_a_provider_that_is_down_is_left_alone_for_a_while(provider, monkeypatch
     monkeypatch.setattr(provider._session, "request", hang)
     for _ in range(5):
         with pytest.raises(ProviderTimeout):
-            provider.fetch_payment("pay_1_1")
+            provider.fetch_payment(PaymentKey("pay_1_1"))
     # then the next call fails at once, without the network
     with pytest.raises(ProviderUnavailable):
-        provider.fetch_payment("pay_1_1")
+        provider.fetch_payment(PaymentKey("pay_1_1"))
     assert len(calls) == 5
 
 
