@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/v1/", include("apps.promotions.api.urls")),
     path("api/v1/", include("apps.users.api.urls")),
     path("api/v1/", include("apps.notifications.api.urls")),
+    path("api/v1/", include("infra.signing.urls")),
     path("healthz/live", for_reading(live)),
     path("healthz/ready", for_reading(ready)),
     path("api/schema", for_reading(SchemaView.as_view()), name="schema"),

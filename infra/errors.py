@@ -134,6 +134,8 @@ class DomainError(Exception):
 
     code: ClassVar[Code]
     title: ClassVar[str] = ""
+    challenge: ClassVar[str] = 'Bearer realm="floodgate"'
+    """What `WWW-Authenticate` says where the status is 401."""
 
     def __init__(
         self,

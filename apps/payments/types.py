@@ -21,7 +21,6 @@ from apps.payments.domain import (
     RefundStatus,
     payment_id,
     refund_id,
-    refund_try_id,
 )
 
 __all__ = [

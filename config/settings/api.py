@@ -10,6 +10,9 @@ STAFF_URL = env.text("FLOODGATE_STAFF_URL", local="http://127.0.0.1:8002")
 # Off, the lean worker hands every request to Django, the hot endpoints' too.
 FAST_LANE = env.flag("FLOODGATE_FAST_LANE", default=True)
 
+# A signed request's time stamp may be this far from the server's clock.
+SIGNING_WINDOW_S = 300
+
 MAX_BODY_BYTES = 64 * 1024
 # A provider's callback is in the provider's own format and may be larger (api.md).
 MAX_CALLBACK_BYTES = 256 * 1024

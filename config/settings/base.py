@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "infra.idempotency",
     "infra.dynamic",
     "infra.ratelimit",
+    "infra.signing",
     "infra.api",
     "infra.observability",
     "apps.users",

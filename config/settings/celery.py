@@ -98,6 +98,7 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("outbox.purge_sent", 9),
         _hourly("events.purge_inbox", 15),
         _hourly("idempotency.purge_keys", 21),
+        _hourly("signing.purge_nonces", 24),
         _hourly("users.purge_expired", 27),
         _hourly("users.purge_exports", 29),
         _hourly("inventory.purge_reservations", 33),

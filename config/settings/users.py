@@ -47,7 +47,7 @@ CODE_APART_S = 60
 CODES_PER_LOGIN_HOUR = 5
 CODES_PER_ADDRESS_HOUR = 20
 CODE_SENDER = env.text("FLOODGATE_CODE_SENDER", local="apps.users.senders.local.LocalSender")
-# Connecting to a carrier, and each wait for its answer.
+# Handing one message to its carrier takes no longer than this, all in all; the shopper waits for it.
 CARRIER_TIMEOUT_S = 3.0
 if CODE_SENDER == "apps.users.senders.carriers.CarrierSender":
     SHOP_NAME = env.text("FLOODGATE_SHOP_NAME", local="Floodgate")

@@ -84,7 +84,7 @@ def problem_headers(error: DomainError) -> dict[str, str]:
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, error.retry_after_s))
     if error.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="floodgate"'
+        headers["WWW-Authenticate"] = error.challenge
     return headers
 
 

@@ -109,18 +109,7 @@ class _Served:
 
 def answer_through_django(endpoint: HotEndpoint, request: HttpRequest) -> HttpResponse:
     """Answer a request that came through Django by a lane's endpoint; what it raises is for the problem middleware."""
-    response = endpoint(
-        LaneRequest(
-            method=request.method or "GET",
-            path=request.path,
-            query=request.META.get("QUERY_STRING", "").encode("latin-1"),
-            headers={
-                name.lower().encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()
-            },
-            body=request.body,
-            peer=request.META.get("REMOTE_ADDR", ""),
-        )
-    )
+    response = endpoint(lane_request(request))
     answer = HttpResponse(b"" if request.method == "HEAD" else response.body, status=response.status)
     del answer.headers["Content-Type"]
     for name, value in response.headers:
@@ -128,6 +117,18 @@ def answer_through_django(endpoint: HotEndpoint, request: HttpRequest) -> HttpRe
     if response.status != 304:
         answer.headers["Content-Length"] = str(len(response.body))
     return answer
+
+
+def lane_request(request: HttpRequest) -> LaneRequest:
+    """Return a request that came through Django as the lane has it; reads the body."""
+    return LaneRequest(
+        method=request.method or "GET",
+        path=request.META.get("PATH_INFO", ""),
+        query=request.META.get("QUERY_STRING", "").encode("latin-1"),
+        headers={name.lower().encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()},
+        body=request.body,
+        peer=request.META.get("REMOTE_ADDR", ""),
+    )
 
 
 def text_header(request: LaneRequest, name: bytes) -> str | None:

@@ -10,7 +10,7 @@ from apps.orders.api.reading import read_wanted_order
 from apps.orders.api.rendering import order_document
 from apps.orders.services.placement import place_order
 from apps.orders.types import OrderRequest, PlacedOrder
-from apps.users.authentication import require_shopper
+from apps.users.authentication import shopper_of_request
 from apps.users.types import Shopper
 from infra.http.lane import require_json, text_header
 from infra.http.messages import LaneRequest, LaneResponse
@@ -43,7 +43,7 @@ def place(request: LaneRequest) -> LaneResponse:
 
 def identify(request: LaneRequest, *, now: datetime) -> tuple[Shopper, str]:
     """Return who orders and under which key; raises what refuses a request before its body is looked at."""
-    shopper = require_shopper(text_header(request, b"authorization"), now=now)
+    shopper = shopper_of_request(request, now=now)
     check_user(shopper.user_id, exempt=shopper.exempt)
     require_json(request)
     key = read_key(text_header(request, b"idempotency-key"), required=True)

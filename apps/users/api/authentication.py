@@ -5,16 +5,21 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 
-from apps.users.authentication import shopper_of
+from apps.users.authentication import shopper_of, shopper_of_client
 from apps.users.types import Shopper
+from infra.http.lane import lane_request
+from infra.signing.canonical import is_signature
 
 
 class ShopperAuthentication(BaseAuthentication):
-    """Sets `request.user` to the `Shopper` of a bearer token."""
+    """Sets `request.user` to the `Shopper` of a bearer token, or to the one for whom a signed request acts."""
 
     def authenticate(self, request: Request) -> tuple[Shopper, None] | None:
-        """Return the shopper, None without a token; raises TokenInvalid, TokenExpired."""
-        shopper = shopper_of(request.META.get("HTTP_AUTHORIZATION"), now=timezone.now())
+        """Return the shopper, None without a token or signature; raises what refuses either."""
+        authorization = request.META.get("HTTP_AUTHORIZATION")
+        if authorization is not None and is_signature(authorization):
+            return shopper_of_client(lane_request(request._request), authorization, now=timezone.now()), None
+        shopper = shopper_of(authorization, now=timezone.now())
         return None if shopper is None else (shopper, None)
 
     def authenticate_header(self, request: Request) -> str:

@@ -7,7 +7,7 @@ from rest_framework.response import Response
 
 from apps.users.api.authentication import current_shopper
 from apps.users.api.schema import EXPORT_ID, EXPORT_LOCATION, EXPORT_PART
-from apps.users.api.serializers import ExportAnswer, ExportListAnswer, ExportPartAnswer
+from apps.users.api.serializers import ExportAnswer, ExportListAnswer, ExportPartAnswer, ExportRequestSerializer
 from apps.users.services.exports import get_export, get_export_part, list_exports, request_export
 from infra.api.views import ApiView, parse_id
 from infra.idempotency.api import IdempotentMixin
@@ -27,7 +27,7 @@ class ExportListView(IdempotentMixin, ApiView):
 
     @extend_schema(
         operation_id="request_export",
-        request=None,
+        request=ExportRequestSerializer,
         responses={202: ExportAnswer},
         parameters=[OPTIONAL_KEY, replayed_header(202), EXPORT_LOCATION],
     )
@@ -37,6 +37,7 @@ class ExportListView(IdempotentMixin, ApiView):
 
     def post_once(self, request: Request) -> Response:
         """Ask for all data."""
+        ExportRequestSerializer(data=request.data).is_valid(raise_exception=True)
         export = request_export(user_id=current_shopper(request).user_id, now=timezone.now())
         headers = {"Location": f"{request.path}/{export.id}"}
         return Response(ExportAnswer(export).data, status=_ACCEPTED, headers=headers)

@@ -7,16 +7,25 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
+from infra.signing.api import SIGNED_REQUEST, SIGNED_REQUEST_SCHEME
+
 
 class ShopperAuthenticationScheme(OpenApiAuthenticationExtension):
-    """The bearer scheme."""
+    """A shopper's token, or a signed request that acts for one."""
 
     target_class = "apps.users.api.authentication.ShopperAuthentication"
-    name = "accessToken"
+    name = ["accessToken", SIGNED_REQUEST]
 
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        """Describe the scheme."""
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
+        """Say that either is enough."""
+        return [{name: []} for name in self.name]
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
+        """Describe both."""
+        return [
+            {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            SIGNED_REQUEST_SCHEME,
+        ]
 
 
 SESSION_ID: Final = OpenApiParameter(

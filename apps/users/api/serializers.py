@@ -263,6 +263,10 @@ class AddressListAnswer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
+class ExportRequestSerializer(StrictSerializer):
+    """A request for all data, which has no fields."""
+
+
 class ExportAnswer(serializers.Serializer[DataExport]):
     """An export of a shopper's data; when it is `ready`, its parts are numbered from 1 to `part_count`."""
 

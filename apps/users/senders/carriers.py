@@ -9,6 +9,7 @@ from django.core.mail import EmailMessage, get_connection
 
 from apps.users.senders.base import Notice, SendingFailed
 from apps.users.types import LoginKind, LoginName
+from infra.sharding.background import call_apart
 
 _SMTP: Final = "django.core.mail.backends.smtp.EmailBackend"
 
@@ -30,12 +31,16 @@ class CarrierSender:
         self._send(to, subject=f"Your account at {settings.SHOP_NAME}", text=f"{settings.SHOP_NAME}: {notice}")
 
     def _send(self, to: LoginName, *, subject: str, text: str) -> None:
-        if to.kind is LoginKind.EMAIL:
-            _send_mail(to.value, subject, text)
-        elif to.kind is LoginKind.PHONE:
-            _send_text(to.value, text)
-        else:
+        """Send in a thread of its own: the limits of sockets hold for each wait, and a carrier may dribble."""
+        if to.kind is LoginKind.USERNAME:
             raise ValueError("Nothing can be sent to a username.")
+        try:
+            if to.kind is LoginKind.EMAIL:
+                call_apart(lambda: _send_mail(to.value, subject, text), timeout_s=settings.CARRIER_TIMEOUT_S)
+            else:
+                call_apart(lambda: _send_text(to.value, text), timeout_s=settings.CARRIER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise SendingFailed("The carrier took too long.") from error
 
 
 def _send_mail(address: str, subject: str, text: str) -> None:

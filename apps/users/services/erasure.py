@@ -33,8 +33,9 @@ _RETRY_AFTER: Final = timedelta(minutes=5)
 def erase_customer(*, user_id: int, actor: str, now: datetime) -> None:
     """End an account for good: nobody can log in, its sessions end, its personal data is erased. Idempotent.
 
-    `actor` is who asked for it: `shopper`, or `staff:` and the account. Orders keep lines and amounts; what else they
-    hold is erased when the law of the shop allows it (ORDER_ADDRESS_KEPT_DAYS). Raises AccountInUse, CustomerNotFound.
+    `actor` is who asked for it: `shopper`, or `staff:` and the account's id. Orders keep lines and amounts; what else
+    they hold is erased when the law of the shop allows it (ORDER_ADDRESS_KEPT_DAYS). Raises AccountInUse,
+    CustomerNotFound.
     Concurrency: no order can be placed once this has committed, since no address is left; one that commits at the same
     moment is erased when it has ended.
     """

@@ -383,6 +383,7 @@ def test_an_account_is_deleted_with_a_proof(anyone: Client, username: str, shopp
 
 
 def test_data_is_asked_for_and_read(shopper: Client) -> None:
+    assert_problem(shopper("post", "/users/me/exports", {"what": "all"}), 400, "validation_error", "/what")
     asked = shopper("post", "/users/me/exports")
     assert asked.status_code == 202
     export = asked.json()

@@ -3,6 +3,7 @@
 import base64
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -129,6 +130,22 @@ def test_carriers_that_are_away_are_told(settings) -> None:
     for login in (EMAIL, PHONE):
         with pytest.raises(SendingFailed):
             CarrierSender().send_code(login, "012345")
+
+
+def test_a_carrier_that_dribbles_is_not_waited_for(carrier, settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CARRIER_TIMEOUT_S = 0.3
+    is_over = threading.Event()
+
+    def dribble(handler: _Carrier) -> None:
+        while not is_over.wait(0.05):
+            handler.wfile.write(b"H")
+
+    monkeypatch.setattr(_Carrier, "do_POST", dribble)
+    began_s = time.monotonic()
+    with pytest.raises(SendingFailed, match="too long"):
+        CarrierSender().send_code(PHONE, "012345")
+    is_over.set()
+    assert time.monotonic() - began_s < 2
 
 
 def test_a_carrier_that_says_nothing_is_not_waited_for(settings, silent_port: int) -> None:

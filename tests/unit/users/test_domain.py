@@ -1,5 +1,8 @@
 """Logins, codes, locales: what is the same, and what is refused."""
 
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from apps.users.domain import (
     normalise_phone,
     normalise_username,
     wait_after_failures_s,
+    wait_for_code_s,
 )
 from apps.users.types import LoginKind
 
@@ -103,3 +107,34 @@ def test_a_time_zone_is_known(text: str, good: bool) -> None:
 @pytest.mark.parametrize(("text", "good"), [("GB", True), ("US", True), ("ZZ", False), ("gb", False), ("", False)])
 def test_a_country_is_an_iso_code(text: str, good: bool) -> None:
     assert is_country(text) is good
+
+
+@pytest.mark.parametrize(
+    ("sent_s_ago", "wait_s"),
+    [
+        ([], 0),
+        ([0], 60),
+        ([59.5], 1),
+        ([60], 0),
+        ([60, 120, 180, 240], 0),
+        ([60, 120, 180, 240, 300], 3300),
+        ([10, 3000, 3100, 3200, 3590], 50),
+        ([61, 3000, 3100, 3200, 3600], 0),
+    ],
+)
+def test_a_code_waits_for_the_one_before_and_for_the_fifth_before(sent_s_ago: list[float], wait_s: int) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    sent_at = [now - timedelta(seconds=seconds) for seconds in sent_s_ago]
+    assert wait_for_code_s(sent_at, now=now, apart_s=60, most=5) == wait_s
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=60))
+def test_codes_that_waited_keep_to_both_limits(tries: list[int]) -> None:
+    begin = datetime(2026, 11, 22, tzinfo=UTC)
+    sent: list[datetime] = []
+    for second in sorted(tries):
+        now = begin + timedelta(seconds=second)
+        if not wait_for_code_s(sent[::-1][:5], now=now, apart_s=60, most=5):
+            sent.append(now)
+    assert all(later - earlier >= timedelta(seconds=60) for earlier, later in pairwise(sent))
+    assert all(sixth - first >= timedelta(hours=1) for first, sixth in zip(sent, sent[5:], strict=False))
