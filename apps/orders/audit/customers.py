@@ -9,6 +9,7 @@ from django.conf import settings
 
 from apps.orders.audit.findings import BACKLOG_BOUND_S, Finding
 from apps.orders.audit.reading import MAX_FINDINGS, MAX_SLOTS_READ, fetch, utc
+from apps.users.services.erasure import drive_erasures
 from apps.users.services.registration import reap_orphan_customers
 from infra.sharding.places import shard_aliases
 
@@ -31,6 +32,25 @@ def registrations_end(alias: str, now: datetime) -> Iterator[Finding]:
             since=utc(registered_at),
             bound_s=settings.REGISTRATION_DEADLINE_S + BACKLOG_BOUND_S,
             mend=partial(_reap, alias),
+        )
+
+
+def accounts_end(alias: str, now: datetime) -> Iterator[Finding]:
+    """What an ended account left is erased when its time has come."""
+    rows = fetch(
+        alias,
+        "SELECT user_id, due_at FROM users_erasure WHERE due_at < UTC_TIMESTAMP(6) "
+        f"ORDER BY due_at LIMIT {MAX_FINDINGS}",
+    )
+    for user_id, due_at in rows:
+        yield Finding(
+            "customers",
+            alias,
+            f"customer {user_id}",
+            f"the account was ended, and its erasure has been due since {due_at:%Y-%m-%d %H:%M:%S}",
+            since=utc(due_at),
+            bound_s=BACKLOG_BOUND_S,
+            mend=partial(_erase, alias),
         )
 
 
@@ -96,6 +116,10 @@ def _compare_bucket(bucket: int) -> Iterator[Finding]:
                 since=utc(created_at),
                 bound_s=BACKLOG_BOUND_S,
             )
+
+
+def _erase(alias: str, now: datetime) -> None:
+    drive_erasures(alias=alias, now=now)
 
 
 def _reap(alias: str, now: datetime) -> None:

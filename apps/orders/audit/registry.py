@@ -103,5 +103,6 @@ CHECKS: Final = (
     Check(outbox.events_leave_in_time, outbox_aliases),
     Check(outbox.follow_ups_are_done_in_time, shard_aliases),
     Check(customers.registrations_end, shard_aliases),
+    Check(customers.accounts_end, shard_aliases),
     Check(customers.customers_agree_with_the_directory, _across),
 )

@@ -7,6 +7,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from apps.orders.audit.customers import accounts_end
 from apps.orders.holding import OrderHolding
 from apps.orders.models import Order
 from apps.orders.services.cancellation import cancel_order
@@ -260,3 +261,19 @@ def test_the_row_of_an_ended_account_holds_nothing_personal() -> None:
     assert raw.extra(select={f"raw_{name}": name for name in columns}).values_list(
         *[f"raw_{name}" for name in columns]
     )[0] == ("",) * len(columns)
+
+
+def test_an_erasure_that_lies_still_is_found_by_the_audit_and_mended() -> None:
+    user_id = registered()
+    alias = place_of_user(user_id).alias
+    now = timezone.now()
+
+    def found() -> list:
+        return [finding for finding in accounts_end(alias, now) if str(user_id) in finding.subject]
+
+    erase_customer(user_id=user_id, actor="shopper", now=now)
+    assert found() == []
+    Erasure.objects.for_user(user_id).filter(user_id=user_id).update(due_at=now - timedelta(hours=1))
+    [finding] = found()
+    finding.mend(now)
+    assert found() == []
