@@ -7,8 +7,6 @@ import infra.sharding.fields
 
 def name_blocks(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Name the blocks that are in force; of several of the same buyer the first one stays, the others end."""
-    if schema_editor.connection.alias != "promotions":
-        return
     rows = apps.get_model("promotions", "BuyerBlock").objects.using("promotions")
     seen = set()
     for block in rows.filter(lifted_at__isnull=True).order_by("id").iterator():

@@ -1,10 +1,13 @@
 """Two of the staff who block the same buyer at the same moment."""
 
+import importlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from secrets import randbelow
 
 import pytest
+from django.apps import apps
+from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
@@ -41,3 +44,19 @@ def test_two_who_block_the_same_buyer_at_once_make_one_block(committed, monkeypa
     assert {each.id for each in made} == ids
     assert len(ids) == row_count
     made.delete()
+
+
+@pytest.mark.django_db(databases=list(settings.DATABASES))
+def test_of_blocks_made_twice_before_there_was_a_key_the_first_one_stays():
+    rows = [
+        BuyerBlock.objects.create(
+            user_id=7, sale_id=sale_id, reason="a bot", blocked_by=1, blocked_at=timezone.now(), lifted_at=lifted_at
+        ).id
+        for sale_id, lifted_at in [(None, timezone.now()), (None, None), (None, None), (5, None)]
+    ]
+    importlib.import_module("apps.promotions.migrations.0010_one_block").name_blocks(apps, None)
+    found = {row.id: (row.in_force, row.lifted_at is None) for row in BuyerBlock.objects.filter(user_id=7)}
+    assert [found[each] for each in rows] == [
+        (None, False), ("user 7 in all", True), (None, False), ("user 7 in 5", True)
+    ]  # fmt: skip
+    assert found[rows[1]][0] == block_key(user_id=7, network="", sale_id=None)
