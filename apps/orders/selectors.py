@@ -26,6 +26,8 @@ from infra.sharding.slots import slot_of_user
 
 # A list looks into so many months a request; a page may then be short or empty while there is more.
 MAX_MONTHS_A_PAGE: Final = 12
+# A search looks into so many of a shopper's orders a request, however few of them match.
+MAX_ORDERS_SEARCHED: Final = 2000
 # An unpaid order is looked for in the month before for so long; it expires long before.
 _MONTH_OVERLAP: Final = timedelta(days=1)
 
@@ -107,7 +109,8 @@ def open_unpaid_counts(alias: str, user_ids: Collection[int], *, now: datetime) 
 def list_orders(*, user_id: int, narrowed: OrderFilter, limit: int, before_id: int | None = None) -> Page[OrderView]:
     """Return a page of a shopper's orders, newest first, over at most `MAX_MONTHS_A_PAGE` months.
 
-    `before_id` is the key of the page before. A page may be short or empty while `next_key` is set.
+    A text is looked for in at most `MAX_ORDERS_SEARCHED` orders. `before_id` is the key of the page before. A page may
+    be short or empty while `next_key` is set.
     """
     place = place_of_user(user_id)
     lower_id, upper_id = _id_range(narrowed, before_id)
@@ -117,14 +120,22 @@ def list_orders(*, user_id: int, narrowed: OrderFilter, limit: int, before_id: i
     first = max(Month.from_number(noted[0]), Month.of_id(lower_id))
     last = min(Month.from_number(noted[1]), Month.of_id(upper_id - 1))
     orders: list[OrderView] = []
+    to_search = MAX_ORDERS_SEARCHED
     for month_count, month in enumerate(_months_backwards(place.alias, last, first)):
         if month_count == MAX_MONTHS_A_PAGE:
             return Page(rows=orders, next_key=[month.next().first_id])
+        floor_id = lower_id
+        if narrowed.text is not None:
+            looked_at = _newest_ids(place, user_id, month, (lower_id, upper_id), limit=to_search)
+            to_search -= len(looked_at)
+            floor_id = looked_at[-1] if to_search == 0 else lower_id
         wanted = limit + 1 - len(orders)
-        rows = list(_orders_of(place, user_id, month, narrowed, (lower_id, upper_id))[:wanted])
+        rows = list(_orders_of(place, user_id, month, narrowed, (floor_id, upper_id))[:wanted])
         orders += _views(place, month, rows)
         if len(orders) > limit:
             return Page(rows=orders[:limit], next_key=[orders[limit - 1].id])
+        if to_search == 0:
+            return Page(rows=orders, next_key=[floor_id])
     return Page(rows=orders, next_key=None)
 
 
@@ -235,6 +246,13 @@ def _views(place: Place, month: Month, rows: Sequence[Order]) -> list[OrderView]
     for line in OrderLine.objects.at(place, month).filter(order_id__in=lines).order_by("order_id", "line"):
         lines[line.order_id].append(line)
     return [order_view(order, lines[order.id]) for order in rows]
+
+
+def _newest_ids(place: Place, user_id: int, month: Month, id_range: tuple[int, int], *, limit: int) -> list[int]:
+    """Return the newest ids of a shopper's orders in a month and a range, from the index alone."""
+    lower_id, upper_id = id_range
+    rows = Order.objects.at(place, month).filter(user_id=user_id, id__gte=lower_id, id__lt=upper_id)
+    return list(rows.order_by("-id").values_list("id", flat=True)[:limit])
 
 
 def _orders_of(

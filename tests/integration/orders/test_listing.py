@@ -154,6 +154,20 @@ def test_a_search_finds_titles_numbers_and_cities_of_ones_own_orders():
     assert found("_") == []
 
 
+def test_a_search_looks_at_a_bounded_number_of_orders_a_request_and_goes_on_from_there(monkeypatch):
+    monkeypatch.setattr(selectors, "MAX_ORDERS_SEARCHED", 2)
+    buyer = make_buyer()
+    wanted = [
+        past_order(buyer.user_id, at(month, day), title="Lamp" if day % 2 else "Jug", number=f"{month}-{day}")
+        for month in (1, 2)
+        for day in (1, 2, 3)
+    ]
+    found = pages(buyer.user_id, OrderFilter(text="jug"), limit=5)
+    assert [len(page) for page in found] == [1, 0, 1, 0]
+    assert [order for page in found for order in page] == [wanted[4], wanted[1]]
+    assert [len(page) for page in pages(buyer.user_id, limit=5)] == [5, 1]
+
+
 def test_an_order_of_somebody_else_is_not_found():
     order = placed_order()
     same_slot_stranger = order.user_id + 1
