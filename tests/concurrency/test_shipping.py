@@ -11,8 +11,10 @@ from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
+from apps.orders.errors import OrderChanged
 from apps.orders.fulfillment import ShipmentStatus
-from apps.orders.services import shipping, transitions
+from apps.orders.selectors import find_order
+from apps.orders.services import changing, shipping, transitions
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.receipt import confirm_receipt
 from apps.orders.shipment_selectors import shipments_of
@@ -33,7 +35,7 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         barrier.wait(timeout=30)
         try:
             return task()
-        except DomainError as refusal:
+        except (DomainError, OrderChanged) as refusal:
             return refusal
         finally:
             connections.close_all()
@@ -67,8 +69,9 @@ def test_many_shipments_of_single_units_at_once_ship_what_was_bought() -> None:
     assert [version for version, _ in event_versions(order.id)] == list(range(1, 9))
 
 
-def test_without_the_compare_and_set_a_unit_would_be_shipped_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: both read that one unit is left, and the guard is taken out."""
+@pytest.mark.parametrize("without", ["lock", "lock and compare-and-set"])
+def test_what_keeps_a_unit_from_being_shipped_twice(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: both read that one unit is left. Without the lock the compare-and-set knows, else nothing."""
     order = paid_order((1,))
     read, barrier = shipping.goods_of, Barrier(2)
 
@@ -85,9 +88,13 @@ def test_without_the_compare_and_set_a_unit_would_be_shipped_twice(monkeypatch: 
             row.version = reload(order).version
 
     monkeypatch.setattr(shipping, "goods_of", together)
+    monkeypatch.setattr(changing, "lock_order", lambda place, order_id: find_order(order_id))
+    if without == "lock":
+        assert told(at_once([lambda: prepare(order)] * 2)) == ["OrderChanged", "ShipmentView"]
+        assert shipped_units(order) == 1
+        return
     monkeypatch.setattr(transitions, "_compare_and_set", whatever_the_version)
-    outcomes = at_once([lambda: prepare(order)] * 2)
-    assert told(outcomes) == ["ShipmentView"] * 2
+    assert told(at_once([lambda: prepare(order)] * 2)) == ["ShipmentView"] * 2
     assert shipped_units(order) == 2
 
 

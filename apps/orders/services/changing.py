@@ -1,44 +1,37 @@
-"""How a use case changes an order: one transaction on its place, again when somebody else was first."""
+"""How a use case changes an order: one transaction on its place, under the lock of the order's row."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from apps.orders.errors import OrderChanged, OrderMovedOn, OrderNotFound
+from apps.orders.errors import OrderMovedOn, OrderNotFound
 from apps.orders.locks import lock_order
 from apps.orders.models import Order, OrderEvent
-from apps.orders.selectors import find_order
-from infra.errors import Overloaded
 from infra.mysql.retry import with_deadlock_retry
 from infra.sharding.places import Place, place_of_order, place_of_user
 
-_MAX_TRIES: Final = 8
 _MAX_TOLD: Final = 5
 T = TypeVar("T")
 
 
 def change_order(order_id: int, change: Callable[[Place, Order], T], *, expected_version: int | None = None) -> T:
-    """Call `change` with the order as it is now, in a transaction on its place; again where it lost a race.
+    """Call `change` with the order as it is now, locked, in a transaction on its place.
 
-    `expected_version` is the version that whoever decided this had before them. Raises OrderNotFound, OrderMovedOn
-    (the order is at another version, told with what happened since), Overloaded after too many lost races.
+    All rows of an order are written by who has its row, so whatever `change` reads of them is of one moment: what it
+    refuses, too, it refuses for what is so. `expected_version` is the version that whoever decided this had before
+    them. Raises OrderNotFound, OrderMovedOn (the order is at another version, told with what happened since).
     """
     place = place_of_order(order_id)
 
     def transaction() -> T:
         with place.atomic():
-            order = find_order(order_id)
+            order = lock_order(place, order_id)
             if order is None:
                 raise OrderNotFound("There is no such order.")
             _check_version(order, expected_version)
             return change(place, order)
 
-    for _ in range(_MAX_TRIES):
-        try:
-            return with_deadlock_retry(transaction)
-        except OrderChanged:
-            continue
-    raise Overloaded("The order is being changed by too many at once. Nothing was done.")
+    return with_deadlock_retry(transaction)
 
 
 def _check_version(order: Order, expected: int | None) -> None:

@@ -20,7 +20,6 @@ from apps.orders.services.shipping import existing_shipment, move_shipments
 from apps.orders.shipment_selectors import shipments_of
 from apps.orders.snapshots import order_view
 from apps.orders.types import OrderView, SweepReport
-from infra.errors import Overloaded
 from infra.followups.rounds import shard_round
 from infra.sharding.monthly import existing_months
 from infra.sharding.months import Month
@@ -123,6 +122,6 @@ def _complete(order_id: int, n: int, *, now: datetime) -> str:
 
     try:
         return change_order(order_id, change)
-    except (Overloaded, OrderNotFound) as error:
+    except OrderNotFound as error:
         _log.warning("shipment %d of order %d is not completed now: %s", n, order_id, error)
         return "put off"

@@ -1,8 +1,8 @@
 """Shipping by the staff: shipments are prepared, handed over to a carrier, or taken apart again.
 
-Each is one transaction on the order's shard: the order's compare-and-set comes first and locks all that belongs to it,
-so that what is left to ship, as it was read at the order's version, is still what is left. The order turns `fulfilling`
-with its first shipment, before anything has left: from then on its shopper cannot cancel it any more.
+Each is one transaction on the order's shard, under the lock of the order's row: what is left to ship, as it is read
+then, is what is left. The order turns `fulfilling` with its first shipment, before anything has left: from then on its
+shopper cannot cancel it any more.
 """
 
 import re
