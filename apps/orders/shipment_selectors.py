@@ -58,9 +58,9 @@ class Goods:
 
 
 def goods_of(order: Order) -> Goods:
-    """Return where the order's goods are, as its rows say at the order's version.
+    """Return where the order's goods are, by its rows.
 
-    Read inside the transaction that is going to compare-and-set that version, and before it changes any of the rows.
+    Of one moment inside a transaction that has locked the order, and before it changes any of the rows.
     """
     lines = order_items(order.id)
     # Lines before shipments: whoever adds both at the same time is seen with both, or without the lines.
@@ -91,6 +91,14 @@ def goods_of(order: Order) -> Goods:
         for row in lines
     )
     return Goods(units_of_lines, statuses)
+
+
+def fulfillment_change(order: Order) -> dict[str, object]:
+    """Return what changes in an order when a refund has taken away what was left to ship of it; empty for nothing."""
+    if order.fulfillment_status != FulfillmentStatus.PARTIAL:
+        return {}
+    reached = goods_of(order).fulfillment(order.fulfillment_status)
+    return {} if reached == order.fulfillment_status else {"fulfillment_status": reached}
 
 
 def _withdrawn(order: Order, lines: list[OrderLine]) -> Counter[int]:

@@ -30,6 +30,7 @@ from apps.orders.selectors import order_items
 from apps.orders.services.points import settle_points
 from apps.orders.services.stock import owe_stock_change, owe_stock_return
 from apps.orders.services.transitions import advance
+from apps.orders.shipment_selectors import fulfillment_change
 from apps.orders.types import RefundRequest, RequestedRefund
 from apps.payments import services as payments
 from apps.payments.errors import PaymentNotFound, RefundTooLarge
@@ -162,7 +163,11 @@ def order_after_refund(order: Order, refund: RefundView) -> dict[str, object]:
     refunded_total = Decimal(order.refunded_total) + refund.amount
     if refunded_total >= Decimal(order.total):
         return {"refunded_total": refunded_total, "payment_status": PaymentStatus.REFUNDED, "refunding": False}
-    return {"refunded_total": refunded_total, "payment_status": PaymentStatus.PARTIALLY_REFUNDED}
+    return {
+        "refunded_total": refunded_total,
+        "payment_status": PaymentStatus.PARTIALLY_REFUNDED,
+        **fulfillment_change(order),
+    }
 
 
 def kind_after_refund(changes: Mapping[str, object]) -> str:

@@ -216,8 +216,7 @@ class _Worth:
     """What the units of a return are worth; `is_all` if with it all of the order's money goes back."""
 
     attempt: AttemptView
-    amount: Decimal
-    shares: tuple[LineShare, ...]
+    amounts: Mapping[LineShare, Decimal]
     is_all: bool
 
     def create(self, place: Place, order: Order, *, reason: str, now: datetime) -> int:
@@ -226,9 +225,9 @@ class _Worth:
             place,
             order_id=order.id,
             attempt_n=self.attempt.n,
-            amount=self.amount,
+            amount=sum(self.amounts.values(), Decimal(0)),
             reason=reason,
-            items=[RefundItem(share.sku, share.units) for share in self.shares],
+            items=[RefundItem(share.sku, share.units, amount) for share, amount in self.amounts.items()],
             now=now,
         ).n
 
@@ -240,20 +239,19 @@ def _worth(order: Order, goods: Goods, came: Sequence[LineShare]) -> _Worth | No
         return None
     lines = {line.line: line for line in order_items(order.id)}
     units = {line.line: line for line in goods.units}
-    amount = Decimal(0)
-    shares: list[LineShare] = []
+    amounts: dict[LineShare, Decimal] = {}
     for share in came:
         line, known = lines[share.line], units[share.line]
         count = min(share.units, max(0, known.bought - known.withdrawn))
         if count:
-            shares.append(LineShare(share.line, share.sku, count))
-            amount += refund_amount(
+            amounts[LineShare(share.line, share.sku, count)] = refund_amount(
                 paid=Decimal(line.line_total) - Decimal(line.discount) - Decimal(line.points_value),
                 quantity=line.quantity,
                 already=known.withdrawn,
                 returning=count,
                 currency=order.currency,
             )
+    amount = sum(amounts.values(), Decimal(0))
     if amount <= 0:
         return None
     decided = sum(
@@ -264,12 +262,12 @@ def _worth(order: Order, goods: Goods, came: Sequence[LineShare]) -> _Worth | No
         ),
         Decimal(0),
     )
-    return _Worth(attempt, amount, tuple(shares), is_all=decided + amount >= attempt.captured_amount)
+    return _Worth(attempt, amounts, is_all=decided + amount >= attempt.captured_amount)
 
 
 def _after(before: Goods, came: Sequence[LineShare], worth: _Worth | None) -> Goods:
     after = before.with_units(came, returned=1)
-    return after if worth is None else after.with_units(worth.shares, withdrawn=1)
+    return after if worth is None else after.with_units(worth.amounts, withdrawn=1)
 
 
 def _asked_shares(items: Sequence[tuple[str, int]], available: Sequence[LineShare]) -> list[LineShare]:

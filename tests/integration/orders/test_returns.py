@@ -14,6 +14,7 @@ from apps.orders.errors import NotReturnable, OrderMovedOn, OrderNotFound, Retur
 from apps.orders.services import returns as return_service
 from apps.orders.services.payment import record_refund_outcome
 from apps.orders.services.receipt import confirm_receipt
+from apps.orders.services.refunds import refund_items_as_staff
 from apps.orders.services.returns import (
     approve_return,
     receive_return,
@@ -132,6 +133,28 @@ def test_parts_of_a_line_sum_to_what_it_cost():
         approve(order, n)
         receive(order, {sku: 1}, n=n)
     assert sum(refund.amount for refund in refunds_of(order.id)) == order.total
+
+
+def test_returns_and_other_refunds_of_a_line_sum_to_what_it_cost():
+    order = received_order((3,))
+    sku = order.items[0].sku
+    ask(order, (sku, 1))
+    approve(order)
+    receive(order, {sku: 1})
+    refund_items_as_staff(order_id=order.id, items=[(sku, 2)], reason="lost", actor=BOB, now=timezone.now())
+    assert [refund.amount for refund in refunds_of(order.id)] == [Decimal("2.50"), Decimal("5.00")]
+    with pytest.raises(NotReturnable):
+        ask(order, (sku, 1))
+
+
+def test_the_stock_of_what_was_shipped_does_not_come_back_with_its_money():
+    order = received_order((2,))
+    sku = order.items[0].sku
+    refund_items_as_staff(order_id=order.id, items=[(sku, 2)], reason="lost", actor=BOB, now=timezone.now())
+    refund_succeeds(order)
+    sync_due_stock(now=timezone.now(), limit=1000)
+    assert statuses(order) == ("refunded", "delivered")
+    assert counters(sku) == (98, 0)
 
 
 def test_more_than_was_shipped_and_is_still_there_cannot_be_sent_back():

@@ -19,7 +19,9 @@ from apps.orders.errors import (
 from apps.orders.selectors import get_order
 from apps.orders.services.cancellation import cancel_order
 from apps.orders.services.changing import change_order
+from apps.orders.services.payment import record_refund_outcome
 from apps.orders.services.receipt import complete_due_orders, confirm_receipt
+from apps.orders.services.refunds import refund_items_as_staff
 from apps.orders.services.shipping import (
     cancel_shipment,
     deliver_shipment,
@@ -31,7 +33,7 @@ from apps.orders.services.stock import sync_due_stock
 from apps.orders.services.transitions import advance
 from apps.orders.shipment_selectors import own_shipments, shipments_of, shipments_with_number
 from apps.payments.services import create_refund
-from apps.payments.types import RefundItem
+from apps.payments.types import RefundItem, RefundOutcome, RefundStatus
 from tests.factories.inventory import counters
 from tests.factories.orders import event_versions, make_buyer, outbox_of, placed_order
 from tests.factories.shipping import BOB, paid_order, prepare, reload, shipped, statuses
@@ -137,6 +139,20 @@ def test_what_a_refund_was_asked_for_is_not_shipped_and_the_rest_completes_the_o
     assert statuses(order) == ("shipped", "shipped")
     with pytest.raises(OrderNotShippable):
         prepare(order)
+
+
+@pytest.mark.parametrize(("arrived", "expected"), [(False, ("shipped", "shipped")), (True, ("completed", "delivered"))])
+def test_an_order_whose_rest_is_refunded_is_as_far_as_its_parcels(arrived, expected):
+    order = paid_order((2,))
+    sku = order.items[0].sku
+    sent = shipped(order, items={sku: 1})
+    if arrived:
+        delivered(order, sent)
+    refund_items_as_staff(order_id=order.id, items=[(sku, 1)], reason="none left", actor=BOB, now=timezone.now())
+    assert statuses(order) == ("fulfilling", "partial")
+    outcome = RefundOutcome(RefundStatus.SUCCEEDED)
+    record_refund_outcome(order_id=order.id, n=1, try_n=1, outcome=outcome, now=timezone.now())
+    assert statuses(order) == expected
 
 
 def test_what_a_refund_is_asked_for_when_it_is_packed_does_not_leave():
