@@ -20,6 +20,7 @@ from infra.sharding.workers import give_back_lease
 
 PARTS = {
     "chromium": lambda: shutil.which("chromium"),
+    "msgfmt": lambda: shutil.which("msgfmt"),
     "wrk": lambda: shutil.which("wrk"),
     "nginx": lambda: shutil.which("nginx", path=SYSTEM_PATH),
 }

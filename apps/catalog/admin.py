@@ -5,12 +5,13 @@ from typing import Any
 from django.contrib import admin
 from django.forms import ModelForm
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
 
 from apps.catalog import services
 from apps.catalog.models import Category, Price, Product, Sku
 
 
-class _KeptAdmin(admin.ModelAdmin):
+class _KeptAdmin(ModelAdmin):
     """Rows that are never deleted, in tables too large to be counted for every page."""
 
     show_full_result_count = False
@@ -20,7 +21,7 @@ class _KeptAdmin(admin.ModelAdmin):
         return False
 
 
-class SkuInline(admin.TabularInline):
+class SkuInline(TabularInline):
     """The SKUs of a product; their prices are on the SKU's own page."""
 
     model = Sku
@@ -29,7 +30,7 @@ class SkuInline(admin.TabularInline):
     show_change_link = True
 
 
-class PriceInline(admin.TabularInline):
+class PriceInline(TabularInline):
     """The prices of a SKU, one a currency."""
 
     model = Price

@@ -10,6 +10,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from unfold.admin import ModelAdmin
 
 from apps.inventory import services
 from apps.inventory.domain import MEANINGS, Strategy
@@ -54,7 +55,7 @@ class StrategyFilter(admin.SimpleListFilter):
         return queryset.filter(sku__in=chosen.filter(strategy=strategy).values("sku"))
 
 
-class _ReadOnlyAdmin(admin.ModelAdmin):
+class _ReadOnlyAdmin(ModelAdmin):
     """Rows that only services write, in tables too large to be counted for every page."""
 
     show_full_result_count = False

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps.inventory import places, statements
 from apps.inventory.models import Reservation, ReservationState, Stock
-from apps.inventory.types import Hold, StockLevel
+from apps.inventory.types import Hold, StockAlarm, StockLevel
 from infra.sharding.slots import slot_of_user
 
 
@@ -97,3 +97,21 @@ def _hold(rows: Sequence[Reservation]) -> Hold:
         lines=tuple(sorted((row.sku, row.quantity) for row in rows)),
         created_at=first.created_at,
     )
+
+
+def running_out(*, units: int, limit: int) -> list[StockAlarm]:
+    """Return the SKUs of which no more than so many units can be bought, those with the least left first.
+
+    Looks at every row of stock, of which there are as many as SKUs: for a page that keeps the answer for a while.
+    """
+    alarms: list[StockAlarm] = []
+    for alias in places.inventory_aliases():
+        rows = Stock.objects.using(alias).annotate(left=F("on_hand") - F("reserved") - F("allotted"))
+        least = rows.filter(left__lte=units).order_by("left", "sku")[:limit]
+        alarms += [
+            StockAlarm(
+                sku=row.sku, available=row.left, on_hand=row.on_hand, reserved=row.reserved, allotted=row.allotted
+            )
+            for row in least
+        ]
+    return sorted(alarms, key=lambda alarm: (alarm.available, alarm.sku))[:limit]

@@ -53,3 +53,14 @@ class AllottedLine:
     user_id: int
     sku: str
     quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class StockAlarm:
+    """A SKU that is running out, or has."""
+
+    sku: str
+    available: int
+    on_hand: int
+    reserved: int
+    allotted: int

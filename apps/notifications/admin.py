@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.admin import ModelAdmin
 
 from apps.notifications.errors import SubscriptionNotFound, SubscriptionRefused
 from apps.notifications.models import Replay, Subscription
@@ -72,7 +73,7 @@ class ReplayForm(ReasonForm):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(admin.ModelAdmin):
+class SubscriptionAdmin(ModelAdmin):
     """Who is told of what; secrets and tokens are shown once, when they are made."""
 
     form = SubscriptionForm
@@ -234,7 +235,7 @@ class SubscriptionAdmin(admin.ModelAdmin):
 
 
 @admin.register(Replay)
-class ReplayAdmin(admin.ModelAdmin):
+class ReplayAdmin(ModelAdmin):
     """Replays that were asked for, newest first."""
 
     list_display = ("requested_at", "subscription", "since", "found_count", "finished_at", "requested_by", "reason")

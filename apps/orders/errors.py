@@ -136,3 +136,21 @@ class TrackRepeated(Exception):
 
 class OrderChanged(Exception):
     """Somebody else changed the order first: read it again and decide anew."""
+
+
+class OrderHeld(InvalidState):
+    """The staff hold the order back; what lets its goods or money go has to wait."""
+
+    title = "Order held back"
+
+
+class OrderNotHoldable(InvalidState):
+    """The order's life has ended; there is nothing to hold back."""
+
+    title = "Order not holdable"
+
+
+class AddressNotCorrectable(InvalidState):
+    """The goods are on their way, or never will be: the address stays."""
+
+    title = "Address not correctable"

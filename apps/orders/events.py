@@ -36,6 +36,7 @@ RETURN_APPROVED: Final = "return_approved"
 RETURN_REJECTED: Final = "return_rejected"
 RETURN_RECEIVED: Final = "return_received"
 ERASED: Final = "erased"
+ADDRESS_CORRECTED: Final = "address_corrected"
 
 # All that is told of orders, to other systems too (apps/notifications); imported orders tell nothing.
 ORDER_EVENTS: Final = frozenset(
@@ -68,6 +69,7 @@ ORDER_EVENTS: Final = frozenset(
         RETURN_REJECTED,
         RETURN_RECEIVED,
         ERASED,
+        ADDRESS_CORRECTED,
     )
 )
 

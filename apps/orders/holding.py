@@ -10,6 +10,7 @@ from apps.orders.domain import OrderStatus
 from apps.orders.events import ERASED
 from apps.orders.models import Order, OrderKind
 from apps.orders.selectors import list_orders
+from apps.orders.services.notes import forget_staff_words
 from apps.orders.services.transitions import advance_all
 from apps.orders.types import OrderFilter, OrderView
 from apps.users.holdings import DataPart, ErasureStep
@@ -72,6 +73,7 @@ class OrderHolding:
                     detail="the account was deleted",
                     now=now,
                 )
+        forget_staff_words(place, [order.id for order in ended])
         if len(ended) < len(rows):
             last_id = ended[-1].id if ended else after_id
             return ErasureStep(f"{month.number}:{last_id}", not_before=now + _LOOK_AGAIN_AFTER)

@@ -1,4 +1,4 @@
-"""Rows of an order, all in the month of the order's id, on its user's shard, keyed (slot, order id, ...)."""
+"""Rows of an order, on its user's shard: monthly ones, keyed (slot, order id, ...), and what the staff keep beside."""
 
 from typing import ClassVar
 
@@ -9,7 +9,9 @@ from apps.orders.domain import Closure, FulfillmentStatus, OrderStatus, PaymentS
 from apps.orders.fulfillment import ReturnStatus, ShipmentStatus
 from infra.crypto.fields import EncryptedJSONField, EncryptedTextField
 from infra.sharding.fields import AsciiField, DigestField
+from infra.sharding.models import ShardedModel
 from infra.sharding.monthly import MonthlyModel
+from infra.sharding.placement import SHARDS
 from infra.sharding.schema_changes import AddColumn, SchemaChange
 
 # Money is stored with the most decimals that an ISO 4217 currency has, and read with those of its own.
@@ -273,3 +275,125 @@ class OrderWork(models.Model):
 
     def __str__(self) -> str:
         return "order"
+
+
+class OrderNote(ShardedModel):
+    """What the staff have written down about an order, for themselves: no part of the order, no shopper sees it.
+
+    Rows of notes, tags and holds are rare beside orders, hence few partitions and no months; they are kept as long as
+    their order.
+    """
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "n")
+    order_id = models.BigIntegerField()
+    n = models.SmallIntegerField()
+    text = EncryptedTextField()
+    staff_id = models.BigIntegerField()
+    staff_name = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orders_note"
+        default_permissions = ()
+
+
+class OrderTag(ShardedModel):
+    """A word that the staff have put on an order, to find it again among others."""
+
+    pk = models.CompositePrimaryKey("slot", "order_id", "tag")
+    order_id = models.BigIntegerField()
+    tag = models.CharField(max_length=32)
+    staff_name = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orders_tag"
+        default_permissions = ()
+        indexes = [models.Index(fields=["tag", "order_id"], name="orders_tag_tag")]
+
+
+class OrderHold(ShardedModel):
+    """An order that the staff hold back while they look into it; gone when it is let go.
+
+    `services.holds.require_not_held` says what it stops. The permissions are those of all the staff's pages of orders.
+    """
+
+    pk = models.CompositePrimaryKey("slot", "order_id")
+    order_id = models.BigIntegerField()
+    reason = EncryptedTextField()
+    staff_id = models.BigIntegerField()
+    staff_name = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orders_hold"
+        default_permissions = ()
+        indexes = [models.Index(fields=["at"], name="orders_hold_at")]
+        permissions = [
+            ("view_order", "Can see orders, persons masked"),
+            ("note_order", "Can write notes and tags on orders"),
+            ("cancel_order", "Can cancel orders, with refund where paid"),
+            ("correct_address", "Can correct the address of an order before it is shipped"),
+            ("hold_order", "Can hold orders back and let them go"),
+            ("unmask_person", "Can see whom an order or account belongs to"),
+            ("print_papers", "Can print pick lists, packing slips and invoices"),
+            ("export_orders", "Can export orders"),
+            ("bulk_orders", "Can change many orders at once"),
+            ("approve_order_action", "Can agree to what somebody else asked to do to an order"),
+            ("view_figures", "Can see figures of the whole shop"),
+            ("view_queues", "Can see the work queues"),
+            ("work_payment_queues", "Can work on queues of payments"),
+            ("work_event_queues", "Can work on queues of events"),
+        ]
+
+
+class PlacedAddress(ShardedModel):
+    """The address that an order was placed with, once it was corrected: a late repeat gets its first answer."""
+
+    pk = models.CompositePrimaryKey("slot", "order_id")
+    order_id = models.BigIntegerField()
+    address = EncryptedJSONField()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orders_placed_address"
+        default_permissions = ()
+
+
+class OrderFigure(models.Model):
+    """What one hour brought on this shard: how many events of a kind, and which money they moved, by currency.
+
+    Summed up from the outbox (`services.figures`); kept for charts, no account of anything.
+    """
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    pk = models.CompositePrimaryKey("hour", "kind", "currency")
+    hour = models.DateTimeField()
+    kind = AsciiField(max_length=32)
+    currency = AsciiField(max_length=3)
+    count = models.BigIntegerField(default=0)
+    amount = models.DecimalField(max_digits=20, decimal_places=_MONEY_DECIMALS, default=0)
+
+    class Meta:
+        db_table = "orders_figure"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.kind} at {self.hour}"
+
+
+class FigureMark(models.Model):
+    """Up to which row of this shard's outbox the figures have been summed up; one row."""
+
+    databases: ClassVar[tuple[str, ...]] = (SHARDS,)
+
+    id = models.SmallIntegerField(primary_key=True)
+    outbox_id = models.BigIntegerField()
+
+    class Meta:
+        db_table = "orders_figure_mark"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"figures up to {self.outbox_id}"

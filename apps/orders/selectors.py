@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q
+from msgspec.structs import replace
 
 from apps.orders.domain import OrderStatus
 from apps.orders.errors import OrderNotFound
-from apps.orders.models import Order, OrderEvent, OrderKind, OrderLine
+from apps.orders.models import Order, OrderEvent, OrderKind, OrderLine, PlacedAddress
 from apps.orders.snapshots import as_placed, order_event_view, order_summary, order_view
 from apps.orders.types import OrderEventView, OrderFilter, OrderSummary, OrderView
 from apps.promotions.models import ClaimState
@@ -66,7 +67,11 @@ def get_placed_order(*, order_id: int) -> OrderView:
     order = find_order(order_id)
     if order is None:
         raise OrderNotFound("There is no such order.")
-    return as_placed(_view(order))
+    placed = as_placed(_view(order))
+    if order.version == 1:
+        return placed
+    first = PlacedAddress.objects.for_order(order_id).filter(order_id=order_id).first()
+    return placed if first is None else replace(placed, address=first.address)
 
 
 def order_events(*, user_id: int, order_id: int) -> list[OrderEventView]:
@@ -113,7 +118,7 @@ def list_orders(*, user_id: int, narrowed: OrderFilter, limit: int, before_id: i
     be short or empty while `next_key` is set.
     """
     place = place_of_user(user_id)
-    lower_id, upper_id = _id_range(narrowed, before_id)
+    lower_id, upper_id = id_range_of(narrowed, before_id)
     noted = order_months(user_id)
     if noted is None or lower_id >= upper_id:
         return Page(rows=[], next_key=None)
@@ -153,7 +158,7 @@ def recent_orders(
     of the next page is an id, as in `list_orders`. A shard that is down raises OperationalError; name the `aliases`
     of the others to go on without it.
     """
-    lower_id, upper_id = _id_range(narrowed, before_id)
+    lower_id, upper_id = id_range_of(narrowed, before_id)
     asked = tuple(shard_aliases() if aliases is None else aliases)
     if user_id is not None:
         asked = tuple(alias for alias in asked if alias == place_of_user(user_id).alias)
@@ -279,7 +284,7 @@ def _narrow(
     return rows.order_by("-id")
 
 
-def _id_range(narrowed: OrderFilter, before_id: int | None) -> tuple[int, int]:
+def id_range_of(narrowed: OrderFilter, before_id: int | None) -> tuple[int, int]:
     """Return the bounds of the ids asked for, lower inclusive and upper exclusive: an id tells its time."""
     lower = 0 if narrowed.placed_from is None else _first_id_placed_at(narrowed.placed_from)
     upper = MAX_ID if narrowed.placed_to is None else _first_id_placed_at(narrowed.placed_to)

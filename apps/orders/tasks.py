@@ -1,9 +1,13 @@
 """Celery tasks of orders: each is a scan for what is undone, run by beat (config/settings/celery.py)."""
 
+from datetime import timedelta
+
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from apps.orders.services.expiry import expire_orders
+from apps.orders.services.figures import purge_figures, sum_up_figures
 from apps.orders.services.flash_queue import drain_queues
 from apps.orders.services.flash_sales import purge_sales, sweep_sales
 from apps.orders.services.flash_transfers import resume_transfers
@@ -15,6 +19,7 @@ from apps.orders.services.reconciliation import reconcile_day_before
 from apps.orders.services.returns import restock_due_returns
 from apps.orders.services.stock import sync_due_stock
 from apps.orders.services.tracking import book_due_shipments
+from infra.followups.rounds import shard_round
 
 
 @shared_task(name="orders.sync_stock")
@@ -99,3 +104,16 @@ def purge_old_sales() -> None:
 def settle_orders_without_a_price() -> None:
     """Pay, or give back, the orders that cost nothing."""
     settle_free_orders(now=timezone.now())
+
+
+@shared_task(name="orders.sum_up_figures")
+def sum_up_hourly_figures() -> None:
+    """Count what the outboxes tell, for the staff's start page."""
+    sum_up_figures(now=timezone.now())
+
+
+@shared_task(name="orders.purge_figures")
+def purge_old_figures() -> None:
+    """Clear figures of hours that no chart shows any more."""
+    before = timezone.now() - timedelta(days=settings.FIGURE_RETENTION_DAYS)
+    shard_round("orders.purge_figures", lambda alias: purge_figures(alias, before=before))

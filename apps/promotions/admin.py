@@ -7,6 +7,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from unfold.admin import ModelAdmin
 
 from apps.promotions.domain import CouponKind
 from apps.promotions.errors import TemplateRefused
@@ -79,7 +80,7 @@ class CouponTemplateForm(forms.ModelForm):
 
 
 @admin.register(CouponTemplate)
-class CouponTemplateAdmin(admin.ModelAdmin):
+class CouponTemplateAdmin(ModelAdmin):
     """Templates, newest first. Nothing is deleted, since shoppers have coupons of them: a template is deactivated."""
 
     form = CouponTemplateForm

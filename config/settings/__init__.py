@@ -12,3 +12,4 @@ from config.settings.payments import *
 from config.settings.outgoing import *
 from config.settings.notifications import *
 from config.settings.shipping import *
+from config.settings.staff import *

@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "unfold.apps.BasicAppConfig",  # the admin site is ours
     "config.admin.FloodgateAdminConfig",
     "django_otp",
     "django_otp.plugins.otp_totp",
@@ -39,6 +40,7 @@ INSTALLED_APPS = [
     "infra.dynamic",
     "infra.ratelimit",
     "infra.signing",
+    "infra.staff",
     "infra.api",
     "infra.observability",
     "apps.users",
@@ -61,11 +63,13 @@ STAFF_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "infra.staff.sessions.StaffSessionMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 # The admin is served under config.settings_staff only, whose middleware is what these checks ask for.
@@ -112,7 +116,8 @@ CACHES = {
 SESSION_COOKIE_NAME = "floodgate_staff"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = IS_PRODUCTION
-SESSION_COOKIE_AGE = 8 * 3600
+# Longer than config.settings.staff lets a session last: its end is told, not silent.
+SESSION_COOKIE_AGE = 24 * 3600
 CSRF_COOKIE_SECURE = IS_PRODUCTION
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"

@@ -88,6 +88,9 @@ CELERY_BEAT_SCHEDULE = {
         _every("orders.reap_holds", 5.0),
         _every("promotions.settle_claims", 5.0),
         _every("notifications.drive_replays", 5.0),
+        _every("staff.run_exports", 5.0),
+        _every("staff.run_bulk_jobs", 3.0),
+        _every("orders.sum_up_figures", 10.0),
         _every("users.reap_orphan_customers", 30.0),
         _every("orders.complete_orders", 60.0),
         _every("users.settle_verifications", 30.0),
@@ -109,5 +112,7 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("promotions.expire_points", 54),
         _hourly("orders.purge_sales", 57),
         _hourly("notifications.purge", 59),
+        _hourly("orders.purge_figures", 12),
+        _hourly("staff.purge_log", 24),
     )
 }

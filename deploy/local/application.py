@@ -83,7 +83,7 @@ def _prepare(instance: Instance) -> None:
     _manage(instance, "migrate_all")
     # None of these needs another's result, but for the stock, whose SKUs are the catalog's.
     steps: tuple[tuple[tuple[str, ...], ...], ...] = (
-        (("create_months",), ("migrate_months", "--pause", "0")),
+        (("create_months",), ("migrate_months", "--pause", "0"), ("sync_roles",)),
         (("load_catalog", "--quiet-report"), ("seed_stock",)),
         (("collectstatic", "--noinput", "--verbosity", "0"), ("sample_login",)),
     )

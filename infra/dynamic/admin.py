@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin
 
 from infra.dynamic.definitions import DEFINED
 from infra.dynamic.models import DynamicSetting
@@ -27,7 +28,7 @@ class DynamicSettingForm(forms.ModelForm):  # type: ignore[type-arg]  # not gene
 
 
 @admin.register(DynamicSetting)
-class DynamicSettingAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic when it runs
+class DynamicSettingAdmin(ModelAdmin):
     """Values that differ from their defaults. A change holds in every process within seconds."""
 
     form = DynamicSettingForm

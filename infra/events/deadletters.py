@@ -73,6 +73,25 @@ def replay(alias: str, subscription: Subscription, *, limit: int) -> tuple[int, 
     return taken_count, DeadLetter.objects.using(alias).filter(group_name=subscription.group).count()
 
 
+def replay_aggregate(alias: str, subscription: Subscription, *, slot: int, aggregate: str, aggregate_id: int) -> int:
+    """Give the dead letters of one aggregate to their group again, in order; returns how many it took.
+
+    Stops at the first that fails again, whose error is then its own; an outage is raised.
+    """
+    letter = (
+        DeadLetter.objects.using(alias)
+        .filter(slot=slot, group_name=subscription.group, aggregate=aggregate, aggregate_id=aggregate_id)
+        .first()
+    )
+    return 0 if letter is None else _replay_aggregate(alias, subscription, decode(_body(letter)))
+
+
+def oldest_letters(alias: str, *, limit: int) -> list[DeadLetter]:
+    """Return the letters of a shard that failed, oldest first; what is parked behind them goes with them."""
+    failed = DeadLetter.objects.using(alias).filter(state=DeadLetter.State.FAILED)
+    return list(failed.order_by("created_at")[:limit])
+
+
 def _replay_aggregate(alias: str, subscription: Subscription, any_of_it: Envelope) -> int:
     taken_count = 0
     while True:

@@ -16,6 +16,7 @@ from infra.followups.types import FollowUp
 from infra.sharding.places import Place, shard_atomic
 
 _MAX_ERROR_LENGTH: Final = 200
+_LOOKED_AT: Final = 20
 
 
 def schedule(place: Place, *, kind: str, order_id: int, due_at: datetime, now: datetime, n: int = 0) -> None:
@@ -39,19 +40,7 @@ def schedule(place: Place, *, kind: str, order_id: int, due_at: datetime, now: d
 def due(alias: str, *, kind: str, now: datetime, limit: int = 500) -> list[FollowUp]:
     """Return what is due on a shard, longest overdue first."""
     rows = FollowUpRow.objects.using(alias).filter(kind=kind, due_at__lte=now).order_by("due_at")[:limit]
-    return [
-        FollowUp(
-            alias=alias,
-            slot=row.slot,
-            order_id=row.order_id,
-            kind=row.kind,
-            n=row.n,
-            due_at=row.due_at,
-            attempt_count=row.attempt_count,
-            version=row.version,
-        )
-        for row in rows
-    ]
+    return [_follow_up(alias, row) for row in rows]
 
 
 def done(follow_up: FollowUp) -> bool:
@@ -107,3 +96,36 @@ def _common_alias(follow_ups: Sequence[FollowUp]) -> str:
     if len(aliases) != 1:
         raise ValueError(f"Follow-ups of one shard are settled together, not of {sorted(aliases)}.")
     return aliases.pop()
+
+
+def failing(alias: str, *, now: datetime, attempts: int, limit: int) -> list[FollowUp]:
+    """Return what is due on a shard and has been tried so often without success, longest overdue first.
+
+    Looks at the longest overdue only, so that a backlog of work that has not been tried yet costs no more.
+    """
+    due_rows = FollowUpRow.objects.using(alias).filter(
+        due_at__lte=now + timedelta(seconds=settings.FOLLOWUP_MAX_DELAY_S)
+    )
+    rows = [row for row in due_rows.order_by("due_at")[: _LOOKED_AT * limit] if row.attempt_count >= attempts]
+    return [_follow_up(alias, row) for row in rows[:limit]]
+
+
+def make_due(alias: str, *, slot: int, order_id: int, kind: str, n: int, now: datetime) -> bool:
+    """Have a follow-up tried again at once, as if for the first time; False where nothing is owed any more."""
+    with shard_atomic(alias, {slot}):
+        rows = FollowUpRow.objects.using(alias).filter(slot=slot, order_id=order_id, kind=kind, n=n)
+        return bool(rows.update(due_at=now, attempt_count=0))
+
+
+def _follow_up(alias: str, row: FollowUpRow) -> FollowUp:
+    return FollowUp(
+        alias=alias,
+        slot=row.slot,
+        order_id=row.order_id,
+        kind=row.kind,
+        n=row.n,
+        due_at=row.due_at,
+        attempt_count=row.attempt_count,
+        version=row.version,
+        last_error=row.last_error,
+    )

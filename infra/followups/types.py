@@ -16,3 +16,4 @@ class FollowUp:
     due_at: datetime
     attempt_count: int
     version: int
+    last_error: str = ""

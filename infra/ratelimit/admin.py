@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin
 
 from infra.ratelimit.limits import known_routes
 from infra.ratelimit.models import RouteLimit
@@ -26,7 +27,7 @@ class RouteLimitForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
 
 
 @admin.register(RouteLimit)
-class RouteLimitAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic when it runs
+class RouteLimitAdmin(ModelAdmin):
     """What everybody together may ask of a route. A change holds in every process within seconds."""
 
     form = RouteLimitForm

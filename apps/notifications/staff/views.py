@@ -21,7 +21,7 @@ from apps.users.models import StaffUser
 from infra.sharding.places import shard_aliases
 
 ROWS_A_PAGE: Final = 100
-_VIEW: Final = "notifications.view_subscription"
+VIEW: Final = "notifications.view_subscription"
 _CHANGE: Final = "notifications.change_subscription"
 
 
@@ -43,7 +43,7 @@ class AgainForm(forms.Form):
 
 def delivery_list(request: HttpRequest) -> HttpResponse:
     """List a subscription's newest deliveries; try one again."""
-    if not request.user.has_perm(_VIEW):
+    if not request.user.has_perm(VIEW):
         raise PermissionDenied
     if request.method == "POST":
         return _try_again(request)

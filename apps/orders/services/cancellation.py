@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from apps.orders.domain import Closure, OrderStatus, PaymentStatus
-from apps.orders.errors import OrderNotCancellable, OrderNotFound
+from apps.orders.errors import OrderMovedOn, OrderNotCancellable, OrderNotFound
 from apps.orders.events import CANCELLED, REFUNDING
 from apps.orders.locks import lock_order
 from apps.orders.models import Order
@@ -39,13 +39,20 @@ def cancel_order(*, user_id: int, order_id: int, reason: str, now: datetime) -> 
         return order_view(cancelled, order_items(order_id))
 
 
-def cancel_order_as_staff(*, order_id: int, reason: str, actor: str, now: datetime) -> OrderView:
-    """Cancel any shopper's order; see `cancel_order`. `actor` names the member of staff."""
+def cancel_order_as_staff(
+    *, order_id: int, reason: str, actor: str, now: datetime, version: int | None = None
+) -> OrderView:
+    """Cancel any shopper's order; see `cancel_order`. `actor` names the member of staff.
+
+    Raises OrderMovedOn too, where the decision was made on another `version` of the order.
+    """
     place = place_of_order(order_id)
     with place.atomic():
         order = lock_order(place, order_id)
         if order is None:
             raise OrderNotFound("There is no such order.")
+        if version is not None and order.version != version:
+            raise OrderMovedOn("The order has changed meanwhile.")
         cancelled = _cancel(place, order, reason=reason, actor=actor, now=now)
         return order_view(cancelled, order_items(order_id))
 

@@ -26,6 +26,7 @@ from apps.orders.events import (
 )
 from apps.orders.models import Order
 from apps.orders.selectors import find_order, get_order_row
+from apps.orders.services.holds import require_not_held
 from apps.orders.services.points import settle_points
 from apps.orders.services.refunds import (
     kind_after_refund,
@@ -105,7 +106,7 @@ def capture_payment(*, order_id: int, reason: str, actor: str, now: datetime) ->
 
     Returns the attempt, `succeeded` where the provider has answered; where it has not, the capture is owed and tried
     until it is done. Idempotent: a capture that is done or owed is not begun again. Raises OrderNotPayable when nothing
-    is held.
+    is held, OrderHeld while the staff hold the order back.
     Concurrency: against a cancellation, whichever comes first wins; money that is captured all the same is given back.
     """
     attempt = _record(order_id, lambda place: _owe_capture(place, order_id, reason=reason, actor=actor, now=now))
@@ -253,6 +254,7 @@ def _owe_capture(place: Place, order_id: int, *, reason: str, actor: str, now: d
         now=now,
         payload={"payment_id": held.payment_id, "amount": str(held.amount), "currency": held.currency},
     )
+    require_not_held(place, order_id)
     payments.owe_capture(place, held, now=now)
     return _existing_attempt(order_id, held.n)
 

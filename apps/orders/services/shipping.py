@@ -31,6 +31,7 @@ from apps.orders.fulfillment import (
 )
 from apps.orders.models import Order, Shipment, ShipmentLine
 from apps.orders.services.changing import change_order
+from apps.orders.services.holds import require_not_held
 from apps.orders.services.transitions import advance
 from apps.orders.shipment_selectors import Goods, get_shipment, goods_of
 from apps.orders.types import ShipmentView
@@ -55,7 +56,7 @@ def start_fulfilling(*, order_id: int, actor: str, expected_version: int | None 
     """Take a paid order out of its shopper's hands: its goods are being collected.
 
     Idempotent: an order that is `fulfilling` is returned as it is. Raises OrderNotFound, OrderMovedOn,
-    OrderNotShippable. Concurrency: against a cancellation, whichever comes first wins.
+    OrderNotShippable, OrderHeld. Concurrency: against a cancellation, whichever comes first wins.
     """
 
     def change(place: Place, order: Order) -> Order:
@@ -63,7 +64,7 @@ def start_fulfilling(*, order_id: int, actor: str, expected_version: int | None 
             return order
         if order.status != OrderStatus.PAID:
             raise OrderNotShippable(f"An order that is {order.status} is not collected.")
-        return advance(
+        collected = advance(
             place,
             order,
             changes={"fulfillment_status": FulfillmentStatus.PARTIAL},
@@ -73,6 +74,8 @@ def start_fulfilling(*, order_id: int, actor: str, expected_version: int | None 
             now=now,
             payload={"fulfillment_status": str(FulfillmentStatus.PARTIAL)},
         )
+        require_not_held(place, order.id)
+        return collected
 
     return change_order(order_id, change, expected_version=expected_version)
 
@@ -90,7 +93,7 @@ def prepare_shipment(
 
     With a carrier of the registry its booking is owed; that carrier's track events say when it has been handed over.
     Raises OrderNotFound, OrderMovedOn, OrderNotShippable (also for more than was bought and is neither shipped nor
-    refunded nor asked to be), ShipmentNotFound (no such carrier), LimitReached.
+    refunded nor asked to be), OrderHeld, ShipmentNotFound (no such carrier), LimitReached.
     Concurrency: of two shipments of the last unit at once, one is made.
     """
     if carrier and find_carrier(carrier) is None:
@@ -106,6 +109,7 @@ def prepare_shipment(
         after = goods.with_units(shares, shipped=1).with_shipment(n, ShipmentStatus.PREPARED)
         detail = ", ".join(f"{share.units} x {share.sku}" for share in shares)
         advance_goods(place, order, after, told=[n], kind=SHIPMENT_PREPARED, actor=actor, detail=detail, now=now)
+        require_not_held(place, order.id)
         _insert(place, order.id, n, shares, carrier=carrier, now=now)
         if carrier:
             schedule(place, kind=BOOKING, order_id=order.id, n=n, due_at=now, now=now)
@@ -127,8 +131,8 @@ def hand_over(
     """Note that a prepared shipment has been handed over to a carrier under a tracking number.
 
     Idempotent: one that was handed over just so is returned as it is. Raises OrderNotFound, OrderMovedOn,
-    ShipmentNotFound, ShipmentRefused (handed over otherwise, cancelled, a name or number that is none, or units of it
-    are not paid for any more: it is to be taken apart).
+    ShipmentNotFound, OrderHeld, ShipmentRefused (handed over otherwise, cancelled, a name or number that is none, or
+    units of it are not paid for any more: it is to be taken apart).
     """
     if not _CARRIER.fullmatch(carrier) or not _NUMBER.fullmatch(number):
         raise ShipmentRefused("A carrier has a short name of small letters; a tracking number, letters and digits.")
@@ -153,6 +157,7 @@ def hand_over(
             detail=f"{shipment.shipment_id} to {carrier}",
             now=now,
         )
+        require_not_held(place, order_id)
         update_shipment(place, order_id, n, carrier=carrier, number=number)
 
     change_order(order_id, change, expected_version=expected_version)

@@ -40,6 +40,7 @@ _CHANGEABLE: Final = frozenset(
         "cancel_reason",
         "address",
         "note",
+        "city",
     }
 )
 

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from apps.catalog.selectors import prices
 from apps.inventory.selectors import available
@@ -47,15 +48,15 @@ class SaleForm(forms.Form):
 
     name = forms.CharField(max_length=120, strip=True)
     starts_at = forms.DateTimeField(
-        label="Starts (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
+        label=_("Starts (UTC)"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
     )
     ends_at = forms.DateTimeField(
-        label="Ends (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
+        label=_("Ends (UTC)"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format=_LOCAL_TIME)
     )
     mode = forms.ChoiceField(choices=[(mode.value, mode.value) for mode in SaleMode])
-    token_required = forms.BooleanField(required=False, label="Ask for a purchase token")
+    token_required = forms.BooleanField(required=False, label=_("Ask for a purchase token"))
     testers = forms.CharField(
-        required=False, max_length=2000, strip=True, label="Rehearse with (user numbers; empty: a real sale)"
+        required=False, max_length=2000, strip=True, label=_("Rehearse with (user numbers; empty: a real sale)")
     )
 
     def clean_testers(self) -> list[int]:
@@ -72,8 +73,8 @@ class ItemForm(forms.Form):
     sku = forms.CharField(max_length=64, label="SKU", strip=True)
     price = forms.DecimalField(max_digits=14, decimal_places=2, min_value=0)
     quota = forms.IntegerField(min_value=1)
-    per_user_limit = forms.IntegerField(min_value=1, label="Units a shopper", initial=1)
-    unusual_price = forms.BooleanField(required=False, label="The price is meant as it stands")
+    per_user_limit = forms.IntegerField(min_value=1, label=_("Units a shopper"), initial=1)
+    unusual_price = forms.BooleanField(required=False, label=_("The price is meant as it stands"))
 
     def clean(self) -> dict[str, Any]:
         """Compare the price with the catalog's, and the quota with the stock."""
@@ -137,7 +138,7 @@ def sale_list(request: HttpRequest) -> HttpResponse:
     sales = recent_sales(limit=SALES_A_PAGE)
     overlaps = overlapping(sales)
     rows = [(sale, sorted({sku for sku, _ in overlaps.get(sale.id, [])})) for sale in sales]
-    context = {"rows": rows, "may_add": request.user.has_perm(ADD), "title": "Flash sales"}
+    context = {"rows": rows, "may_add": request.user.has_perm(ADD), "title": _("Flash sales")}
     return page(request, "orders/staff/flash_list.html", context)
 
 
@@ -159,7 +160,7 @@ def sale_new(request: HttpRequest) -> HttpResponse:
     else:
         sale_figures, item_figures = _initial(request)
         form, items = SaleForm(initial=sale_figures), ItemFormSet(initial=item_figures, prefix="items")
-    context = {"form": form, "items": items, "title": "New flash sale"}
+    context = {"form": form, "items": items, "title": _("New flash sale")}
     return page(request, "orders/staff/flash_new.html", context)
 
 

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from apps.orders.staff.flash_pages import REFUSALS, log_change, names_of, need, page, staff_id
 from apps.orders.staff.forms import IdNumberField
@@ -15,7 +16,7 @@ from apps.promotions.models import BuyerBlock
 from apps.promotions.selectors import blocks
 
 BLOCKS_A_PAGE: Final = 200
-_VIEW: Final = "promotions.view_buyerblock"
+VIEW: Final = "promotions.view_buyerblock"
 _ADD: Final = "promotions.add_buyerblock"
 _CHANGE: Final = "promotions.change_buyerblock"
 
@@ -23,15 +24,15 @@ _CHANGE: Final = "promotions.change_buyerblock"
 class BlockForm(forms.Form):
     """Whom to block, where and why."""
 
-    user = IdNumberField(required=False, label="User number")
-    network = forms.CharField(required=False, max_length=49, label="or address or network", strip=True)
-    sale = IdNumberField(required=False, label="Sale (empty: all sales)")
+    user = IdNumberField(required=False, label=_("User number"))
+    network = forms.CharField(required=False, max_length=49, label=_("or address or network"), strip=True)
+    sale = IdNumberField(required=False, label=_("Sale (empty: all sales)"))
     reason = forms.CharField(max_length=200, strip=True)
 
 
 def block_list(request: HttpRequest) -> HttpResponse:
     """List blocks, those in force first; add one, or lift one."""
-    need(request, _VIEW)
+    need(request, VIEW)
     form = BlockForm(initial={"sale": request.GET.get("sale", "")})
     if request.method == "POST" and "lift" in request.POST:
         need(request, _CHANGE)
@@ -50,7 +51,7 @@ def block_list(request: HttpRequest) -> HttpResponse:
         "rows": [(row, names[row.blocked_by], None if row.lifted_by is None else names[row.lifted_by]) for row in rows],
         "may_add": request.user.has_perm(_ADD),
         "may_lift": request.user.has_perm(_CHANGE),
-        "title": "Blocked buyers",
+        "title": _("Blocked buyers"),
     }
     return page(request, "orders/staff/flash_blocks.html", context)
 

@@ -10,6 +10,7 @@ from typing import Final
 from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from apps.inventory.places import inventory_aliases
 from apps.inventory.selectors import available
@@ -71,7 +72,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
         "earlier": first - timedelta(days=DAYS_A_PAGE),
         "later": last,
         "is_cut": len(sales) == SALES_A_PAGE,
-        "title": "Calendar of flash sales",
+        "title": _("Calendar of flash sales"),
     }
     return page(request, "orders/staff/flash_calendar.html", context)
 

@@ -1,4 +1,4 @@
-"""What the staff do about money: capture it, decide on refunds, resolve differences of settlements."""
+"""What the staff do about money: capture it, and decide on refunds."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,23 +8,23 @@ from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from apps.orders.errors import OrderNotFound, OrderNotPayable
+from apps.orders.errors import OrderHeld, OrderNotFound, OrderNotPayable
 from apps.orders.services import refunds
 from apps.orders.services.payment import capture_payment
 from apps.orders.staff.flash_pages import log_change, need, staff_id
 from apps.payments.errors import PaymentNotFound
-from apps.payments.models import Callback, Difference
-from apps.payments.services import resolve_difference
+from apps.payments.models import Callback
 from apps.payments.types import RefundView
 from infra.api.fields import MAX_ID
 from infra.errors import InvalidState
+from infra.staff.sessions import needs_step_up, to_step_up
 
 DECIDE: Final = "payments.decide_refund"
 CAPTURE: Final = "payments.capture_payment"
-RESOLVE: Final = "payments.resolve_difference"
 
 
 class DecisionForm(forms.Form):
@@ -41,6 +41,8 @@ def decide_refund(request: HttpRequest, order_id: int, n: int) -> HttpResponse:
     need(request, DECIDE)
     if order_id > MAX_ID:
         raise Http404
+    if needs_step_up(request):
+        return to_step_up(reverse("admin:orders-order", args=[order_id]))
     form = DecisionForm(request.POST)
     if not form.is_valid():
         messages.error(request, "A decision needs a reason.")
@@ -93,30 +95,9 @@ def capture(request: HttpRequest, order_id: int) -> HttpResponse:
         )
     except (OrderNotFound, PaymentNotFound) as error:
         raise Http404 from error
-    except OrderNotPayable as refusal:
+    except (OrderNotPayable, OrderHeld) as refusal:
         messages.error(request, str(refusal))
     else:
         log_change(request, Callback, order_id, attempt.payment_id, f"capture: {reason}")
         messages.success(request, f"{attempt.payment_id} is {attempt.status}.")
     return redirect("admin:orders-order", order_id=order_id)
-
-
-@require_POST
-def resolve(request: HttpRequest, difference_id: int) -> HttpResponse:
-    """Note that a difference of a settlement is settled, and how."""
-    need(request, RESOLVE)
-    form = ReasonForm(request.POST)
-    if difference_id > MAX_ID:
-        raise Http404
-    if not form.is_valid():
-        messages.error(request, "A resolution needs a reason.")
-        return redirect("admin:queues")
-    reason = form.cleaned_data["reason"]
-    try:
-        resolve_difference(difference_id, reason=reason, actor=f"staff:{staff_id(request)}", now=timezone.now())
-    except InvalidState as refusal:
-        messages.error(request, str(refusal))
-    else:
-        log_change(request, Difference, difference_id, str(difference_id), f"resolve: {reason}")
-        messages.success(request, "The difference is resolved.")
-    return redirect("admin:queues")

@@ -1,176 +1,153 @@
-"""Orders over all shards, one order's whole story, and what is queued behind the scenes.
+"""The staff's list of orders over all shards: found by number, reference, login or tag, or narrowed and paged through.
 
 Every page is bounded, and a shard that is down costs its own rows only: the page says so and shows the rest.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import Any, Final
 from urllib.parse import urlencode
 
-from django.contrib import admin
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
-from apps.orders.domain import round_money
-from apps.orders.selectors import find_order, order_items, recent_orders, staff_events
+from apps.orders.listing import StaffFilter, list_for_staff, summaries_of
+from apps.orders.services.notes import orders_tagged
 from apps.orders.shipment_selectors import shipments_with_number
-from apps.orders.snapshots import order_view
 from apps.orders.staff.forms import OrderSearchForm
-from apps.orders.staff.payments import CAPTURE, DECIDE, RESOLVE
-from apps.orders.staff.returns import return_context
-from apps.orders.staff.shipping import shipment_context
-from apps.orders.types import OrderFilter, OrderSummary
-from apps.payments.selectors import alerted_callbacks, attempts_of, refunds_for_staff, refunds_of
-from apps.payments.services import open_differences, provider_names
-from apps.payments.types import RefundView
-from infra.api.fields import MAX_ID
-from infra.events.collector import EventsCollector
-from infra.sharding.places import place_of_order, shard_aliases
+from apps.orders.types import OrderSummary
+from apps.payments.services import parse_reference
+from apps.users.domain import MalformedLogin, normalise_login
+from apps.users.selectors import find_user_id
+from infra.api.fields import MAX_ID, id_from_text
+from infra.errors import DomainError
+from infra.sharding.places import shard_aliases
+from infra.staff.pages import page, staff_of
+from infra.staff.views_saved import saved_views_of
 
-ROWS_A_PAGE = 50
-_gauges = EventsCollector()
-
-
-@dataclass(frozen=True, slots=True)
-class GaugeRow:
-    """One figure of the queues page."""
-
-    name: str
-    where: str
-    value: float
+ROWS_A_PAGE: Final = 50
+PAGE: Final = "orders"
 
 
 def order_list(request: HttpRequest) -> HttpResponse:
-    """List orders of all shards, newest first, narrowed by number, user, status and time."""
+    """List orders of all shards, newest first; a number or a payment's reference leads to its order at once."""
     form = OrderSearchForm(request.GET)
-    context: dict[str, object] = {"form": form, "orders": [], "unreachable": [], "title": "Orders"}
+    context: dict[str, Any] = {"form": form, "orders": [], "unreachable": [], "title": _("Orders")}
     if form.is_valid():
-        if form.cleaned_data["number"] is not None:
-            return redirect("admin:orders-order", order_id=form.cleaned_data["number"])
-        if form.cleaned_data["tracking"]:
-            return _shipment_page(request, form)
-        context |= _found(form.cleaned_data)
-    return _page(request, "orders/staff/order_list.html", context)
-
-
-def _shipment_page(request: HttpRequest, form: OrderSearchForm) -> HttpResponse:
-    """Go to the order whose shipment has the tracking number: the newest, where carriers use a number again."""
-    number = form.cleaned_data["tracking"]
-    try:
-        found = shipments_with_number(number) if number.isascii() else []
-    except OperationalError:
-        form.add_error("tracking", "A database that would know does not answer.")
-    else:
-        if found:
-            order_id, n = found[0]
-            return redirect(f"{reverse('admin:orders-order', args=[order_id])}#shipment-{n}")
-        form.add_error("tracking", "No shipment has this number.")
-    context = {"form": form, "orders": [], "unreachable": [], "title": "Orders"}
-    return _page(request, "orders/staff/order_list.html", context)
-
-
-def order_detail(request: HttpRequest, order_id: int) -> HttpResponse:
-    """Show one order: lines, money, events, payments, refunds; personal data stays masked."""
-    if order_id > MAX_ID:
-        raise Http404
-    try:
-        row = find_order(order_id)
-        if row is None:
-            raise Http404
-        context: dict[str, object] = {
-            "order": order_view(row, order_items(order_id)),
-            "city": row.city,
-            "country": row.country,
-            "place": place_of_order(order_id),
-            "events": staff_events(order_id),
-            **shipment_context(request, row),
-            **return_context(request, order_id),
-            "attempts": [
-                replace(
-                    attempt,
-                    amount=round_money(attempt.amount, attempt.currency),
-                    captured_amount=round_money(attempt.captured_amount, attempt.currency),
-                )
-                for attempt in attempts_of(order_id)
-            ],
-            "refunds": [_in_its_decimals(refund) for refund in refunds_of(order_id)],
-            "may_decide": request.user.has_perm(DECIDE),
-            "may_capture": request.user.has_perm(CAPTURE),
-        }
-    except OperationalError:
-        alias = place_of_order(order_id).alias
-        return _page(request, "orders/staff/unreachable.html", {"alias": alias, "title": "Order"}, status=503)
-    return _page(request, "orders/staff/order.html", {**context, "title": f"Order {order_id}"})
-
-
-def queues(request: HttpRequest) -> HttpResponse:
-    """Show depth and age of outboxes, dead letters and follow-ups, and refunds and callbacks that need a look."""
-    rows = [
-        GaugeRow(sample.name, ", ".join(sample.labels.values()), sample.value)
-        for metric in _gauges.collect()
-        for sample in metric.samples
-    ]
-    callbacks, refunds, unreachable = [], [], []
-    for alias in shard_aliases():
+        asked = form.cleaned_data
+        order_id = _number_in(asked["wanted"])
+        if order_id is not None:
+            return redirect("admin:orders-order", order_id=order_id)
         try:
-            callbacks += alerted_callbacks(alias, limit=ROWS_A_PAGE)
-            refunds += [_in_its_decimals(refund) for refund in refunds_for_staff(alias, limit=ROWS_A_PAGE)]
+            if asked["tracking"]:
+                order_id, n = _shipped_as(asked["tracking"])
+                return redirect(f"{reverse('admin:orders-order', args=[order_id])}#shipment-{n}")
+            context |= _found(asked)
+        except UnknownShipment:
+            form.add_error("tracking", _("No shipment has this number."))
+        except NobodyKnown:
+            form.add_error("wanted", _("There is no such order, reference, customer or tag."))
         except OperationalError:
-            unreachable.append(alias)
-    refunds.sort(key=lambda refund: refund.updated_at)
-    differences = [each for name in provider_names() for each in open_differences(provider=name, limit=ROWS_A_PAGE)]
-    context = {
-        "rows": rows,
-        "callbacks": callbacks,
-        "refunds": refunds,
-        "differences": differences,
-        "may_resolve": request.user.has_perm(RESOLVE),
-        "unreachable": unreachable,
-        "title": "Queues",
+            form.add_error("wanted", _("A database that would know does not answer."))
+    context |= {
+        "saved": saved_views_of(staff_of(request), PAGE),
+        "page_name": PAGE,
+        "query": urlencode([(name, value) for name, value in request.GET.items() if name != "before"]),
+        "may_export": staff_of(request).has_perm("orders.export_orders"),
     }
-    return _page(request, "orders/staff/queues.html", context)
+    return page(request, "orders/staff/order_list.html", context)
 
 
-def _found(asked: Mapping[str, object]) -> dict[str, object]:
-    """Return the rows that the form asks for, of every shard that answers."""
-    narrowed = OrderFilter(
-        status=asked["status"] or None,  # type: ignore[arg-type]  # cleaned by the form
-        placed_from=asked["placed_from"],  # type: ignore[arg-type]
-        placed_to=asked["placed_to"],  # type: ignore[arg-type]
+class UnknownShipment(Exception):
+    """No shipment has the tracking number."""
+
+
+class NobodyKnown(Exception):
+    """What was searched for leads to nobody and nothing."""
+
+
+def narrowed_by(asked: Mapping[str, Any], *, user_id: int | None) -> StaffFilter:
+    """Return the filter that a valid form asks for."""
+    return StaffFilter(
+        status=asked["status"],
+        payment_status=asked["payment_status"],
+        country=asked["country"],
+        currency=asked["currency"],
+        total_from=asked["total_from"],
+        user_id=user_id,
+        placed_from=asked["placed_from"],
+        placed_to=asked["placed_to"],
     )
-    orders: list[OrderSummary] = []
-    unreachable: list[str] = []
-    next_key = None
-    for alias in shard_aliases():
-        try:
-            page = recent_orders(
-                narrowed=narrowed,
-                limit=ROWS_A_PAGE,
-                user_id=asked["user"],  # type: ignore[arg-type]
-                before_id=asked["before"],  # type: ignore[arg-type]
-                aliases=[alias],
-            )
-        except OperationalError:
-            unreachable.append(alias)
-        else:
-            orders += page.rows
-            next_key = next_key or page.next_key
-    orders.sort(key=lambda order: order.id, reverse=True)
-    more = len(orders) > ROWS_A_PAGE or next_key is not None
-    orders = orders[:ROWS_A_PAGE]
-    found: dict[str, object] = {"orders": orders, "unreachable": unreachable}
-    if more and orders:
-        query = {name: value for name, value in asked.items() if value and name != "before"}
-        found["next_url"] = f"{reverse('admin:orders-list')}?{urlencode(query | {'before': orders[-1].id})}"
+
+
+def _found(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rows that the form asks for, of every shard that answers; raises NobodyKnown."""
+    wanted = asked["wanted"]
+    if wanted.startswith("#"):
+        return _tagged(wanted[1:], asked["before"])
+    user_id = asked["user"]
+    if wanted:
+        user_id = user_of(wanted)
+    listed = list_for_staff(narrowed_by(asked, user_id=user_id), limit=ROWS_A_PAGE, before_id=asked["before"])
+    found: dict[str, Any] = {
+        "orders": listed.rows,
+        "unreachable": listed.unreachable,
+        "is_cut": listed.is_cut,
+        "user_id": user_id,
+    }
+    if listed.next_before is not None and (listed.rows or listed.is_cut):
+        found["next_url"] = _url_below(asked, listed.next_before)
     return found
 
 
-def _in_its_decimals(refund: RefundView) -> RefundView:
-    return replace(refund, amount=round_money(refund.amount, refund.currency))
+def _shipped_as(number: str) -> tuple[int, int]:
+    """Return the order and shipment with a tracking number: the newest, where carriers use a number again."""
+    found = shipments_with_number(number) if number.isascii() else []
+    if not found:
+        raise UnknownShipment
+    return found[0]
 
 
-def _page(request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200) -> HttpResponse:
-    return TemplateResponse(request, template, {**admin.site.each_context(request), **context}, status=status)
+def _tagged(tag: str, before_id: int | None) -> dict[str, Any]:
+    ids: list[int] = []
+    unreachable = []
+    for alias in shard_aliases():
+        try:
+            ids += orders_tagged(alias, tag, limit=ROWS_A_PAGE + 1, before_id=before_id or MAX_ID)
+        except DomainError as error:
+            raise NobodyKnown from error
+        except OperationalError:
+            unreachable.append(alias)
+    ids.sort(reverse=True)
+    orders: list[OrderSummary] = summaries_of(ids[:ROWS_A_PAGE])
+    found: dict[str, Any] = {"orders": orders, "unreachable": unreachable}
+    if len(ids) > ROWS_A_PAGE:
+        found["next_url"] = _url_below({"wanted": f"#{tag}"}, ids[ROWS_A_PAGE - 1])
+    return found
+
+
+def _number_in(wanted: str) -> int | None:
+    """Return the order that a number, or the reference of a payment or refund, names; None for anything else."""
+    reference = parse_reference(wanted)
+    if reference is not None:
+        return reference.order_id
+    number = id_from_text(wanted)
+    return number if number is not None and not wanted.startswith("+") else None
+
+
+def user_of(wanted: str) -> int:
+    """Return the customer of a whole login, found by its blind index; raises NobodyKnown."""
+    try:
+        user_id = find_user_id(normalise_login(wanted))
+    except MalformedLogin as error:
+        raise NobodyKnown from error
+    if user_id is None:
+        raise NobodyKnown
+    return user_id
+
+
+def _url_below(asked: Mapping[str, Any], before_id: int) -> str:
+    query = {name: value for name, value in asked.items() if value and name != "before"}
+    return f"{reverse('admin:orders-list')}?{urlencode(query | {'before': before_id})}"

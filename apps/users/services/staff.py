@@ -3,11 +3,12 @@
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Final
 
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
-from django.db.models import Q
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apps.users.models import StaffUser
@@ -17,11 +18,15 @@ _PASSWORD_BYTES: Final = 12
 
 
 class Role(StrEnum):
-    """What a staff account may do: everything; run the shop; look."""
+    """What a staff account may do: everything, or what the setting STAFF_ROLES gives the role."""
 
     ADMIN = "admin"
     OPERATIONS = "operations"
     SUPPORT = "support"
+    WAREHOUSE = "warehouse"
+    FINANCE = "finance"
+    PROMOTIONS = "promotions"
+    AUDITOR = "auditor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +56,36 @@ def make_staff(*, username: str, role: Role, reset: bool = False) -> StaffCreden
         account.is_staff, account.is_active, account.is_superuser = True, True, role is Role.ADMIN
         account.set_password(password)
         account.save(using=HOME)
-        account.groups.set([] if role is Role.ADMIN else [_group(role)])
+        groups = sync_roles()
+        account.groups.set([] if role is Role.ADMIN else [groups[role]])
         TOTPDevice.objects.filter(user=account).delete()
         device = TOTPDevice.objects.create(user=account, name="authenticator", confirmed=True)
     return StaffCredentials(username, password, device.config_url)
 
 
-def _group(role: Role) -> Group:
-    """Return the role's group, brought up to what the role may do now."""
-    group, _ = Group.objects.using(HOME).get_or_create(name=role.value)
-    allowed = Q(codename__startswith="view_") & ~Q(content_type__app_label__in=("otp_totp", "sessions"))
-    if role is Role.OPERATIONS:
-        shop = Q(content_type__app_label__in=("catalog", "inventory", "orders", "payments", "promotions"))
-        allowed |= shop & (Q(codename__startswith="add_") | Q(codename__startswith="change_"))
-        allowed |= Q(codename__in=("block_customer", "adjust_stock", "approve_flashsale"))
-    group.permissions.set(Permission.objects.using(HOME).filter(allowed))
-    return group
+def sync_roles() -> dict[Role, Group]:
+    """Bring the group of each role in line with STAFF_ROLES, and return the groups. Idempotent."""
+    known = {
+        f"{permission.content_type.app_label}.{permission.codename}": permission
+        for permission in Permission.objects.using(HOME).select_related("content_type")
+    }
+    groups: dict[Role, Group] = {}
+    with transaction.atomic(using=HOME):
+        for role in Role:
+            if role is not Role.ADMIN:
+                group, _ = Group.objects.using(HOME).get_or_create(name=role.value)
+                group.permissions.set([known[name] for name in sorted(permissions_of(role, known))])
+                groups[role] = group
+    return groups
+
+
+def permissions_of(role: Role, known: "set[str] | dict[str, Permission]") -> set[str]:
+    """Return which of the known permissions (`app.codename`) a role has; the admin has all."""
+    if role is Role.ADMIN:
+        return set(known)
+    return {
+        name
+        for name in known
+        if any(fnmatchcase(name, pattern) for pattern in settings.STAFF_ROLES[role.value])
+        and not any(fnmatchcase(name, pattern) for pattern in settings.STAFF_NEVER)
+    }

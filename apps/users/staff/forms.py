@@ -1,16 +1,16 @@
 """What the staff may ask and do about a customer."""
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
 
 class CustomerSearchForm(forms.Form):
     """A user number, or a whole login: what is encrypted cannot be searched by a part."""
 
-    wanted = forms.CharField(label="User number, username, e-mail address or phone", max_length=254, strip=True)
+    wanted = forms.CharField(label=_("User number, username, e-mail address or phone"), max_length=254, strip=True)
 
 
-class BlockForm(forms.Form):
-    """Blocking or unblocking, with the reason that is kept."""
+class ReasonForm(forms.Form):
+    """Why; it is kept."""
 
-    action = forms.ChoiceField(choices=[("block", "Block"), ("unblock", "Unblock")])
-    reason = forms.CharField(max_length=200)
+    reason = forms.CharField(label=_("Reason"), max_length=200, strip=True)

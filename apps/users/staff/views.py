@@ -1,34 +1,85 @@
-"""One customer for the staff: found by number or whole login, personal data masked, blocked with a reason."""
+"""One customer for the staff: found by number or whole login, personal data masked, frozen with a reason."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.decorators import permission_required
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
+from django.contrib import messages
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
 
 from apps.users.domain import MalformedLogin, normalise_login
 from apps.users.errors import CustomerNotFound
-from apps.users.models import Customer, StaffUser
+from apps.users.models import Customer, CustomerState
 from apps.users.selectors import find_user_id, get_customer, list_addresses, live_sessions
 from apps.users.services.profile import block_customer, unblock_customer
-from apps.users.staff.forms import BlockForm, CustomerSearchForm
+from apps.users.services.sessions import delete_other_sessions
+from apps.users.staff.forms import CustomerSearchForm, ReasonForm
+from apps.users.staff.sections import customer_sections
 from infra.api.fields import MAX_ID, id_from_text
 from infra.crypto.masking import mask_email, mask_name, mask_phone
+from infra.errors import DomainError
 from infra.sharding.places import place_of_user
+from infra.staff.actions import FormSentBefore, acting, actions_on, is_token, new_token
+from infra.staff.pages import need, page, staff_of
+from infra.staff.sessions import needs_step_up, to_step_up
 
-_VIEW = "users.view_customer"
-_BLOCK = "users.block_customer"
+VIEW: Final = "users.view_customer"
+BLOCK: Final = "users.block_customer"
+UNMASK: Final = "orders.unmask_person"
+_LOG_LINES: Final = 50
 
 
-@permission_required(_VIEW, raise_exception=True)
+@dataclass(frozen=True, slots=True)
+class CustomerAction:
+    """Something that can be done to a customer, in which states, and what it calls."""
+
+    name: str
+    label: str | Promise
+    explanation: str | Promise
+    states: frozenset[str]
+    run: Callable[[int, datetime], object]
+    done: str | Promise
+
+
+_ACTIONS: Final[Mapping[str, CustomerAction]] = {
+    action.name: action
+    for action in (
+        CustomerAction(
+            "block",
+            gettext_lazy("Freeze"),
+            gettext_lazy("They cannot log in, and all their sessions end within seconds. Orders stay as they are."),
+            frozenset({CustomerState.LIVE, CustomerState.REGISTERING}),
+            lambda user_id, now: block_customer(user_id=user_id, now=now),
+            gettext_lazy("The customer is frozen."),
+        ),
+        CustomerAction(
+            "unblock",
+            gettext_lazy("Unfreeze"),
+            gettext_lazy("They may log in again."),
+            frozenset({CustomerState.BLOCKED}),
+            lambda user_id, now: unblock_customer(user_id=user_id, now=now),
+            gettext_lazy("The customer may log in again."),
+        ),
+        CustomerAction(
+            "end-sessions",
+            gettext_lazy("Log out everywhere"),
+            gettext_lazy("All their sessions end within seconds; they may log in again."),
+            frozenset({CustomerState.LIVE}),
+            lambda user_id, now: delete_other_sessions(user_id=user_id, keep="", now=now),
+            gettext_lazy("All sessions have ended."),
+        ),
+    )
+}
+
+
 def customer_search(request: HttpRequest) -> HttpResponse:
     """Find a customer by number or login, and go there."""
     form = CustomerSearchForm(request.GET or None)
@@ -36,27 +87,22 @@ def customer_search(request: HttpRequest) -> HttpResponse:
         try:
             user_id = _find(form.cleaned_data["wanted"])
         except OperationalError:
-            form.add_error(None, "A database that would know does not answer.")
+            form.add_error(None, _("A database that would know does not answer."))
         else:
             if user_id is not None:
                 return redirect("admin:customers-customer", user_id=user_id)
-            form.add_error("wanted", "There is no such customer.")
-    return _page(request, "users/staff/customer_search.html", {"form": form, "title": "Customers"})
+            form.add_error("wanted", _("There is no such customer."))
+    return page(request, "users/staff/customer_search.html", {"form": form, "title": _("Customers")})
 
 
-@permission_required(_VIEW, raise_exception=True)
 def customer_detail(request: HttpRequest, user_id: int) -> HttpResponse:
-    """Show one customer, masked; block or unblock them."""
-    if user_id > MAX_ID:
-        raise Http404
-    place = place_of_user(user_id)
+    """Show one customer, masked, with what can be done."""
     try:
-        customer = get_customer(user_id)
-        if request.method == "POST":
-            return _block_or_unblock(request, customer)
+        customer = _customer_or_404(user_id)
+        staff = staff_of(request)
         context = {
             "customer": customer,
-            "place": place,
+            "place": place_of_user(user_id),
             "masked": _masked(customer),
             "sessions": live_sessions(user_id, now=timezone.now()),
             "addresses": [
@@ -67,14 +113,88 @@ def customer_detail(request: HttpRequest, user_id: int) -> HttpResponse:
                 }
                 for address in list_addresses(user_id)
             ],
-            "may_block": request.user.has_perm(_BLOCK),
-            "form": BlockForm(),
+            "actions": [
+                action for action in _ACTIONS.values() if customer.state in action.states and staff.has_perm(BLOCK)
+            ],
+            "may_unmask": staff.has_perm(UNMASK),
+            "log": actions_on(_target(user_id), limit=_LOG_LINES),
+            "sections": customer_sections(user_id, staff),
         }
-    except CustomerNotFound as error:
-        raise Http404 from error
     except OperationalError:
-        return _page(request, "users/staff/unreachable.html", {"alias": place.alias, "title": "Customer"}, status=503)
-    return _page(request, "users/staff/customer.html", {**context, "title": f"Customer {user_id}"})
+        return _unreachable(request, user_id)
+    return page(
+        request,
+        "users/staff/customer.html",
+        {**context, "title": _("Customer %(number)s") % {"number": user_id}},
+    )
+
+
+@never_cache
+def customer_act(request: HttpRequest, user_id: int, action_name: str) -> HttpResponse:
+    """Ask again whether an action is meant, and do it."""
+    need(request, BLOCK)
+    action = _ACTIONS.get(action_name)
+    if action is None:
+        raise Http404
+    try:
+        customer = _customer_or_404(user_id)
+        if customer.state not in action.states:
+            state = _("This can no longer be done: the customer is %(state)s now.") % {"state": customer.state}
+            messages.warning(request, state)
+            return redirect("admin:customers-customer", user_id=user_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and form.is_valid() and is_token(request.POST.get("token", "")):
+            _do(request, user_id, action, reason=form.cleaned_data["reason"], token=request.POST["token"])
+            return redirect("admin:customers-customer", user_id=user_id)
+    except OperationalError:
+        return _unreachable(request, user_id)
+    context = {
+        "customer": customer,
+        "action": action,
+        "form": form,
+        "token": new_token(),
+        "title": f"{action.label} · {user_id}",
+    }
+    return page(request, "users/staff/confirm.html", context)
+
+
+@never_cache
+def customer_person(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Show a customer's personal data, for a reason that is kept."""
+    if needs_step_up(request):
+        return to_step_up(request.path)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    context: dict[str, Any] = {"form": form, "title": _("Who customer %(number)s is") % {"number": user_id}}
+    try:
+        customer = _customer_or_404(user_id)
+        context["customer"] = customer
+        if request.method == "POST" and form.is_valid():
+            with acting(
+                staff_of(request),
+                kind="customer.unmask",
+                target=_target(user_id),
+                reason=form.cleaned_data["reason"],
+                now=timezone.now(),
+            ):
+                context["addresses"] = [address.details for address in list_addresses(user_id)]
+                context["is_shown"] = True
+    except OperationalError:
+        return _unreachable(request, user_id)
+    return page(request, "users/staff/person.html", context)
+
+
+def _do(request: HttpRequest, user_id: int, action: CustomerAction, *, reason: str, token: str) -> None:
+    now = timezone.now()
+    kind = f"customer.{action.name}"
+    try:
+        with acting(staff_of(request), kind=kind, target=_target(user_id), reason=reason, token=token, now=now):
+            action.run(user_id, now)
+    except FormSentBefore:
+        messages.warning(request, _("This was sent before; nothing was done twice."))
+    except DomainError as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, str(action.done))
 
 
 def _find(wanted: str) -> int | None:
@@ -87,25 +207,13 @@ def _find(wanted: str) -> int | None:
         return None
 
 
-def _block_or_unblock(request: HttpRequest, customer: Customer) -> HttpResponse:
-    if not request.user.has_perm(_BLOCK):
-        raise PermissionDenied
-    form = BlockForm(request.POST)
-    if form.is_valid():
-        action = block_customer if form.cleaned_data["action"] == "block" else unblock_customer
-        action(user_id=customer.user_id, now=timezone.now())
-        LogEntry.objects.create(
-            user_id=cast(StaffUser, request.user).id,
-            content_type=ContentType.objects.get_for_model(Customer),
-            object_id=str(customer.user_id),
-            object_repr=f"Customer {customer.user_id}",
-            action_flag=CHANGE,
-            change_message=f"{form.cleaned_data['action']}: {form.cleaned_data['reason']}",
-        )
-        messages.success(request, f"Customer {customer.user_id}: {form.cleaned_data['action']}.")
-    else:
-        messages.error(request, "Give the reason.")
-    return redirect("admin:customers-customer", user_id=customer.user_id)
+def _customer_or_404(user_id: int) -> Customer:
+    if user_id > MAX_ID:
+        raise Http404
+    try:
+        return get_customer(user_id)
+    except CustomerNotFound as error:
+        raise Http404 from error
 
 
 def _masked(customer: Customer) -> dict[str, str]:
@@ -117,5 +225,10 @@ def _masked(customer: Customer) -> dict[str, str]:
     }
 
 
-def _page(request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200) -> HttpResponse:
-    return TemplateResponse(request, template, {**admin.site.each_context(request), **context}, status=status)
+def _target(user_id: int) -> str:
+    return f"customer:{user_id}"
+
+
+def _unreachable(request: HttpRequest, user_id: int) -> HttpResponse:
+    context = {"alias": place_of_user(user_id).alias, "title": _("Customer")}
+    return page(request, "users/staff/unreachable.html", context, status=503)

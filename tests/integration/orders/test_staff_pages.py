@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError
 
-from apps.orders.staff import views
+from apps.orders import listing
 from apps.payments.errors import ProviderUnavailable
 from tests.factories.orders import make_buyer, make_sku, placed_order
 from tests.factories.payments import start
@@ -31,20 +31,20 @@ def test_orders_of_both_shards_are_listed_newest_first_and_narrowed(staff):
     assert str(first.id) in one_buyers
     assert str(second.id) not in one_buyers
     assert str(first.id) not in staff.get("/admin/orders/", {"status": "paid"}).content.decode()
-    assert staff.get("/admin/orders/", {"number": first.id}).headers["Location"] == f"/admin/orders/{first.id}/"
-    assert "up to 19 digits" in staff.get("/admin/orders/", {"number": "x"}).content.decode()
+    assert staff.get("/admin/orders/", {"wanted": first.id}).headers["Location"] == f"/admin/orders/{first.id}/"
+    assert "up to 19 digits" in staff.get("/admin/orders/", {"user": "x"}).content.decode()
 
 
 def test_a_shard_that_is_away_costs_its_own_rows_only(staff, monkeypatch):
     here, away = (placed_order(make_buyer(shard=shard), [(make_sku(), 1)]) for shard in (0, 1))
-    recent_orders = views.recent_orders
+    existing_months = listing.existing_months
 
-    def without_shard_1(**kwargs):
-        if kwargs["aliases"] == ["shard_1"]:
+    def without_shard_1(alias):
+        if alias == "shard_1":
             raise OperationalError(2003, "no server")
-        return recent_orders(**kwargs)
+        return existing_months(alias)
 
-    monkeypatch.setattr(views, "recent_orders", without_shard_1)
+    monkeypatch.setattr(listing, "existing_months", without_shard_1)
     page = staff.get("/admin/orders/").content.decode()
     assert "shard_1 does not answer" in page
     assert str(here.id) in page
@@ -74,7 +74,7 @@ def test_amounts_have_the_decimals_of_their_currency(staff):
     # then it is on the order's page, with its amount
     page = staff.get(f"/admin/orders/{order.id}/").content.decode()
     assert f"pay_{order.id}_1" in page
-    assert page.count(f">{order.total} GBP<") == 2  # the order's and the attempt's
+    assert page.count(f">{order.total} GBP<") == 3  # at the top, as the sum of the lines, and the attempt's
     assert f"{order.total}00" not in page
     assert "-0.00" not in page
 
@@ -82,3 +82,13 @@ def test_amounts_have_the_decimals_of_their_currency(staff):
 def test_the_queues_page_shows_depths(staff):
     page = staff.get("/admin/queues/").content.decode()
     assert "floodgate_outbox_depth" in page
+
+
+def test_pages_speak_the_reader_s_language(staff):
+    order = placed_order(make_buyer(), [(make_sku(), 1)])
+    for path in ("orders/", f"orders/{order.id}/", "queues/", "customers/", f"orders/{order.id}/do/cancel/"):
+        page = staff.get(f"/admin/{path}", headers={"accept-language": "zh-hans"}).content.decode()
+        assert 'lang="zh-hans"' in page
+        assert "订单" in page
+    assert "待付款" in staff.get("/admin/orders/", headers={"accept-language": "zh-CN"}).content.decode()
+    assert "awaiting payment" in staff.get("/admin/orders/", headers={"accept-language": "fr"}).content.decode()

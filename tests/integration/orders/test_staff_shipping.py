@@ -20,8 +20,8 @@ pytestmark = [
 
 @pytest.fixture
 def packer():
-    """Somebody who may ship, and nothing else."""
-    return logged_in(make_operator("ship_order"))
+    """Somebody who may look at orders and ship them, and nothing else."""
+    return logged_in(make_operator("ship_order", "view_order"))
 
 
 def act(client, order, action, **fields):
@@ -100,7 +100,7 @@ def test_what_makes_no_sense_changes_nothing(packer, fields):
 
 def test_only_who_may_ship_is_offered_it_or_can_do_it():
     order = paid_order((2,))
-    other = logged_in(make_operator(username="eve"))
+    other = logged_in(make_operator("view_order", username="eve"))
     assert "Prepare a shipment" not in other.get(f"/admin/orders/{order.id}/").content.decode()
     body = {"action": "collect", "version": reload(order).version}
     assert other.post(f"/admin/orders/{order.id}/shipping/", body).status_code == 403
@@ -118,7 +118,7 @@ def test_a_return_is_approved_and_received_on_the_order_s_page():
     sku = order.items[0].sku
     shipped(order)
     request_return(user_id=order.user_id, order_id=order.id, items=[(sku, 2)], reason="dim", now=timezone.now())
-    clerk = logged_in(make_operator("receive_return", username="ann"))
+    clerk = logged_in(make_operator("receive_return", "view_order", username="ann"))
 
     def decide(action, version=None, **fields):
         body = {"action": action, "version": version or reload(order).version, **fields}

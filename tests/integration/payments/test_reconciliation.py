@@ -28,6 +28,7 @@ from apps.payments.types import (
 )
 from infra.sharding.months import Month
 from infra.sharding.places import place_of_order
+from infra.staff.actions import new_token
 from tests.factories.orders import make_sku
 from tests.factories.payments import (
     ask_refund,
@@ -286,17 +287,24 @@ def test_what_the_staff_resolve_stays_resolved_and_the_audit_names_what_nobody_d
     assert list(reconciliation_goes_on("default", soon)) == []
     assert [each.subject for each in reconciliation_goes_on("default", late)] == ["difference somebody-elses"]
     # a member of staff without the right cannot, one who has it needs a reason, and it is done once
-    path = f"/admin/queues/differences/{row.id}/"
-    assert logged_in(make_operator("decide_refund")).post(path, {"reason": "x"}).status_code == 403
-    staff = logged_in(make_operator("resolve_difference", username="finn"))
-    assert "somebody-elses" in staff.get("/admin/queues/").content.decode()
-    staff.post(path, {"reason": ""})
+    path = "/admin/queues/differences/"
+
+    def resolve(browser, reason):
+        return browser.post(
+            path, {"item": row.id, "do": "resolve", "reason": reason, "token": new_token()}, follow=True
+        )
+
+    other = logged_in(make_operator("view_queues", "decide_refund"))
+    assert resolve(other, "x").status_code == 403
+    staff = logged_in(make_operator("view_queues", "resolve_difference", username="finn"))
+    assert "somebody-elses" in staff.get(path).content.decode()
+    resolve(staff, "")
     assert Difference.objects.get(id=row.id).state == "open"
-    staff.post(path, {"reason": "a test payment of the bank"})
+    resolve(staff, "a test payment of the bank")
     row.refresh_from_db()
     assert (row.state, row.resolution) == ("resolved", "a test payment of the bank")
     assert row.resolved_by.startswith("staff:")
-    assert "not open any more" in staff.post(path, {"reason": "again"}, follow=True).content.decode()
+    assert "not open any more" in resolve(staff, "again").content.decode()
     run()
     row.refresh_from_db()
     assert row.state == "resolved"

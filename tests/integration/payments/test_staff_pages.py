@@ -38,7 +38,7 @@ def post(client, refund, **fields):
 
 def test_a_requested_refund_is_queued_shown_and_approved_with_a_reason(staff):
     order, refund = requested_refund()
-    assert refund.refund_id in staff.get("/admin/queues/").content.decode()
+    assert refund.refund_id in staff.get("/admin/queues/refunds/").content.decode()
     page = staff.get(f"/admin/orders/{order.id}/").content.decode()
     assert "too small" in page
     assert "Approve" in page
@@ -62,7 +62,7 @@ def test_a_requested_refund_is_queued_shown_and_approved_with_a_reason(staff):
 def test_a_failed_refund_is_queued_and_tried_again_or_noted_as_paid_otherwise(staff):
     order, refund = failed_refund()
     other_order, other = failed_refund()
-    queue = staff.get("/admin/queues/").content.decode()
+    queue = staff.get("/admin/queues/refunds/").content.decode()
     assert refund.refund_id in queue
     assert other.refund_id in queue
     post(staff, refund, action="retry")
@@ -74,11 +74,11 @@ def test_a_failed_refund_is_queued_and_tried_again_or_noted_as_paid_otherwise(st
 
 def test_rights_divide_looking_from_deciding(staff_site):
     order, refund = requested_refund()
-    looking = logged_in(make_operator("view_callback"))
+    looking = logged_in(make_operator("view_callback", "view_order"))
     assert "Approve" not in looking.get(f"/admin/orders/{order.id}/").content.decode()
     assert post(looking, refund, action="approve").status_code == 403
     assert looking.post(f"/admin/orders/{order.id}/capture/", {"reason": "x"}).status_code == 403
-    deciding = logged_in(make_operator("decide_refund", username="eve"))
+    deciding = logged_in(make_operator("decide_refund", "view_order", username="eve"))
     assert "Approve" in deciding.get(f"/admin/orders/{order.id}/").content.decode()
     assert post(deciding, refund, action="reject").status_code == 302
     assert get_refund(order.id, refund.n).status == "rejected"

@@ -5,7 +5,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.conf import settings
-from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django_otp.oath import totp
@@ -14,7 +13,8 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from apps.users.models import CustomerState, StaffUser
 from apps.users.selectors import find_user_id, get_customer
 from apps.users.services.staff import Role, StaffCredentials, make_staff
-from tests.factories.staff import half_logged_in
+from infra.staff.models import StaffAction
+from tests.factories.staff import confirm, half_logged_in
 from tests.factories.users import PASSWORD, logged_in, make_address, make_customer, new_username, registered
 
 pytestmark = [
@@ -121,18 +121,39 @@ def test_who_is_not_there_is_not_found(wanted: str) -> None:
 def test_a_customer_is_blocked_with_a_reason_that_is_kept() -> None:
     client, customer = staff_client(Role.OPERATIONS), make_customer()
     path = f"/admin/customers/{customer.user_id}/"
-    client.post(path, {"action": "block", "reason": ""})
+    confirm(client, f"{path}do/block/", reason="")
     assert get_customer(customer.user_id).state == CustomerState.LIVE
-    client.post(path, {"action": "block", "reason": "stolen card"})
+    confirm(client, f"{path}do/block/", reason="stolen card")
     assert get_customer(customer.user_id).state == CustomerState.BLOCKED
-    entry = LogEntry.objects.get(object_id=str(customer.user_id))
-    assert entry.change_message == "block: stolen card"
-    client.post(path, {"action": "unblock", "reason": "a mistake"})
+    kept = StaffAction.objects.get(target=f"customer:{customer.user_id}")
+    assert (kept.kind, kept.reason) == ("customer.block", "stolen card")
+    confirm(client, f"{path}do/unblock/", reason="a mistake")
     assert get_customer(customer.user_id).state == CustomerState.LIVE
 
 
 def test_the_support_may_look_but_not_block() -> None:
     client, customer = staff_client(Role.SUPPORT), make_customer()
-    answer = client.post(f"/admin/customers/{customer.user_id}/", {"action": "block", "reason": "why not"})
+    answer = client.post(f"/admin/customers/{customer.user_id}/do/block/", {"reason": "why not"})
     assert answer.status_code == 403
     assert get_customer(customer.user_id).state == CustomerState.LIVE
+
+
+def test_the_sessions_of_a_customer_are_ended_by_the_staff() -> None:
+    client, username = staff_client(Role.OPERATIONS), new_username()
+    user_id = registered(username)
+    logged_in(username)
+    path = f"/admin/customers/{user_id}/"
+    assert "Not logged in" not in client.get(path).content.decode()
+    confirm(client, f"{path}do/end-sessions/")
+    assert "Not logged in" in client.get(path).content.decode()
+    assert client.get(f"{path}do/nonsense/").status_code == 404
+
+
+def test_personal_data_is_shown_for_a_reason_that_is_kept() -> None:
+    client = staff_client(Role.SUPPORT)
+    customer = make_customer(email="ada@example.org", display_name="Ada Lovelace")
+    path = f"/admin/customers/{customer.user_id}/person/"
+    assert "ada@example.org" not in client.get(path).content.decode()
+    assert "ada@example.org" not in client.post(path, {"reason": ""}).content.decode()
+    assert "ada@example.org" in client.post(path, {"reason": "they called"}).content.decode()
+    assert StaffAction.objects.get(target=f"customer:{customer.user_id}").reason == "they called"
