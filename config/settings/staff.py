@@ -57,7 +57,6 @@ STAFF_ROLES: Mapping[str, Sequence[str]] = {
         "inventory.change_stock",
         "orders.view_order",
         "orders.note_order",
-        "orders.print_papers",
         "orders.ship_order",
         "orders.receive_return",
     ),

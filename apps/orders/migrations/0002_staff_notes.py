@@ -108,7 +108,6 @@ class Migration(migrations.Migration):
                     ("correct_address", "Can correct the address of an order before it is shipped"),
                     ("hold_order", "Can hold orders back and let them go"),
                     ("unmask_person", "Can see whom an order or account belongs to"),
-                    ("print_papers", "Can print pick lists, packing slips and invoices"),
                     ("export_orders", "Can export orders"),
                     ("bulk_orders", "Can change many orders at once"),
                     ("approve_order_action", "Can agree to what somebody else asked to do to an order"),
