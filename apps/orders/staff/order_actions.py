@@ -215,7 +215,7 @@ register_action(
 register_action(
     OrderAction(
         "cancel",
-        _("Cancel"),
+        _("Cancel the order"),
         lambda story: (
             _("All that was paid goes back to the buyer, and the goods go back into stock. This cannot be undone.")
             if _is_paid(story)
