@@ -12,7 +12,7 @@ from django.db import OperationalError, connections
 
 from apps.notifications.errors import EventsTokenInvalid, PositionGone
 from apps.notifications.models import Delivery, LoggedEvent, LogHead, Subscription
-from apps.notifications.types import DeliveryRow, EventPage, EventReader, Positions, Target
+from apps.notifications.types import Audience, DeliveryRow, EventPage, EventReader, Interest, Positions, Target
 from infra.sharding.places import shard_aliases
 
 _log = logging.getLogger(__name__)
@@ -24,12 +24,32 @@ _MAX_ROWS: Final = 1000
 class _Known:
     """The subscriptions as this process read them last, and when (monotonic seconds)."""
 
+    audience: Audience | None = None
     targets: Sequence[Target] | None = None
     read_at = float("-inf")
     lock = threading.Lock()
 
 
 _known: Final = _Known()
+
+
+def audience() -> Audience:
+    """Return who is told of events now.
+
+    Read anew each time, so that a new subscription is owed all that is consumed after it was made. While `default` is
+    away, who was told last; raises its error in a process that has never read it.
+    """
+    try:
+        rows = list(Subscription.objects.values_list("id", "event_types", "enabled", "url"))
+    except OperationalError:
+        if _known.audience is None:
+            raise
+        _log.warning("subscriptions cannot be read; the last known ones hold", exc_info=True)
+        connections["default"].close()
+        return _known.audience
+    interests = tuple(Interest(id_, frozenset(types)) for id_, types, enabled, url in rows if enabled and url)
+    _known.audience = Audience(interests=interests, is_there=bool(rows))
+    return _known.audience
 
 
 def webhook_targets() -> Sequence[Target]:
@@ -188,7 +208,6 @@ def _target(row: Subscription) -> Target:
         id=row.id,
         name=row.name,
         url=row.url,
-        event_types=frozenset(row.event_types),
         secrets=tuple(secret for secret in (row.secret, row.previous_secret) if secret),
         failing_since=row.failing_since,
     )

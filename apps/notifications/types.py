@@ -10,19 +10,34 @@ beginning."""
 
 
 @dataclass(frozen=True, slots=True)
+class Interest:
+    """What a subscription is sent, as the consumer needs it; no types means all."""
+
+    subscription_id: int
+    event_types: frozenset[str]
+
+    def covers(self, event_type: str) -> bool:
+        """Tell whether it is sent events of a type."""
+        return not self.event_types or event_type in self.event_types
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who is told of events: those who are sent them, and whether there is anybody at all who is or may be."""
+
+    interests: tuple[Interest, ...]
+    is_there: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """A subscription as the consumer and the sender need it."""
+    """A subscription as the sender needs it."""
 
     id: int
     name: str
     url: str
-    event_types: frozenset[str]
     secrets: tuple[str, ...] = field(repr=False)
     failing_since: datetime | None
-
-    def wants(self, event_type: str) -> bool:
-        """Tell whether it is told of events of a type."""
-        return not self.event_types or event_type in self.event_types
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from config.settings.observability import METRIC_COLLECTORS
 
 # For so long an event can be polled and replayed. Longer than deliveries are retried, whose body it holds.
 EVENTS_LOG_RETENTION_DAYS = env.integer("FLOODGATE_EVENTS_LOG_RETENTION_DAYS", default=7)
+# Whether events are logged while there is no subscription that could read them; it costs two rows an event.
+EVENTS_LOG_ALWAYS = env.flag("FLOODGATE_EVENTS_LOG_ALWAYS", default=False)
 # A page of GET /events looks at so many events of each shard at most, whatever types it is for.
 EVENTS_LOG_WINDOW = 2000
 
@@ -28,7 +30,7 @@ WEBHOOK_LEASE_S = 30.0
 # An idle sender looks for due deliveries this often, slowing down from the first to the second.
 WEBHOOK_POLL_MIN_S = 0.05
 WEBHOOK_POLL_MAX_S = 1.0
-# How old a process's knowledge of the subscriptions may be.
+# How old a sender's knowledge of the subscriptions may be.
 WEBHOOK_SUBSCRIPTIONS_TTL_S = 2.0
 # A round of a replay takes so many events of a shard, one after the other for so long.
 WEBHOOK_REPLAY_BATCH = 500

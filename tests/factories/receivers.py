@@ -132,7 +132,7 @@ def raw_receiver(authority: Authority, serve: Callable[[ssl.SSLSocket], None]) -
         yield f"https://{HOST}:{listener.getsockname()[1]}/hook"
     finally:
         listener.close()
-        thread.join(10)
+        thread.join(0.5)
 
 
 class Names:

@@ -9,8 +9,8 @@ from django.db import IntegrityError, connections, transaction
 
 from apps.notifications.domain import event_body
 from apps.notifications.models import LogHead
-from apps.notifications.selectors import webhook_targets
-from apps.notifications.types import Target
+from apps.notifications.selectors import audience
+from apps.notifications.types import Interest
 from infra.events.envelope import Envelope
 from infra.events.inbox import first_time
 from infra.mysql.errors import is_duplicate_key
@@ -23,20 +23,24 @@ HEAD_ID: Final = 1
 def record_events(envelopes: Sequence[Envelope], *, now: datetime) -> int:
     """Append events of one shard to its log and owe a delivery to each subscription that wants them; returns how many.
 
+    Where there is no subscription at all, nobody could read them, and nothing is written (EVENTS_LOG_ALWAYS).
+
     Each event once, whatever comes again (inbox). Concurrency: consumers of different partitions append to the same log
     at once; each holds the lock of the log's head from before its first row until its commit, so positions are in the
     order of the commits, and who has read up to one never misses a lower one. Raises InboxRace, and the database's
     errors, after which nothing was written.
     """
     alias = place_of_slot(envelopes[0].slot).alias
-    targets = webhook_targets()
+    told = audience()
+    if not (told.is_there or settings.EVENTS_LOG_ALWAYS):
+        return 0
     _make_head(alias, now)
     with shard_atomic(alias, {envelope.slot for envelope in envelopes}):
         fresh = first_time(alias, GROUP, envelopes, now=now)
         if fresh:
             first, logged_at = _advance_head(alias, len(fresh))
             _append(alias, fresh, first=first, logged_at=logged_at)
-            _owe(alias, fresh, targets, first=first, now=now)
+            _owe(alias, fresh, told.interests, first=first, now=now)
     return len(fresh)
 
 
@@ -70,12 +74,14 @@ def _append(alias: str, envelopes: Sequence[Envelope], *, first: int, logged_at:
         )
 
 
-def _owe(alias: str, envelopes: Sequence[Envelope], targets: Sequence[Target], *, first: int, now: datetime) -> None:
+def _owe(
+    alias: str, envelopes: Sequence[Envelope], interests: Sequence[Interest], *, first: int, now: datetime
+) -> None:
     wanted = [
-        (position, target.id)
+        (position, interest.subscription_id)
         for position, envelope in enumerate(envelopes, start=first)
-        for target in targets
-        if target.wants(envelope.type)
+        for interest in interests
+        if interest.covers(envelope.type)
     ]
     owe_deliveries(alias, wanted, now=now)
 

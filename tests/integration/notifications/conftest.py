@@ -11,6 +11,12 @@ __all__ = ["authority", "loopback", "names"]
 
 
 @pytest.fixture(autouse=True)
+def _events_are_logged(settings) -> None:
+    """Log events also where a test needs no subscription."""
+    settings.EVENTS_LOG_ALWAYS = True
+
+
+@pytest.fixture(autouse=True)
 def _subscriptions_are_read_again() -> Iterator[None]:
     """Keep what one test's process knew from the next one."""
     forget_targets()

@@ -17,9 +17,16 @@ from apps.notifications.selectors import events_after
 from apps.notifications.services import recording
 from apps.notifications.services.recording import record_events
 from apps.notifications.services.retention import purge_log
+from apps.notifications.services.subscriptions import disable
 from infra.events.inbox import InboxRace
 from tests.factories.events import order_on
-from tests.factories.notifications import clear_notifications, order_event, record_some
+from tests.factories.notifications import (
+    clear_notifications,
+    deliveries_of,
+    make_subscription,
+    order_event,
+    record_some,
+)
 
 ALL = frozenset()
 database = pytest.mark.django_db(databases=list(settings.DATABASES))
@@ -48,6 +55,35 @@ def test_each_event_is_logged_once_in_its_order_whatever_comes_again():
     positions = [row.position for row in rows]
     assert positions == list(range(positions[0], positions[0] + 3))
     assert [row.logged_at for row in rows] == sorted(row.logged_at for row in rows)
+
+
+@database
+def test_nothing_is_logged_for_nobody_and_everything_from_the_first_subscription_on(settings):
+    settings.EVENTS_LOG_ALWAYS = False
+    record_some("shard_0", 1)
+    assert read_all()[0] == []
+    subscription = make_subscription("")
+    ids = record_some("shard_0", 2)
+    disable(subscription.id, reason="a test", now=datetime.now(UTC))
+    ids += record_some("shard_0", 1)
+    assert read_all()[0] == ids
+
+
+@database
+def test_while_the_subscriptions_cannot_be_read_the_last_known_ones_hold(monkeypatch):
+    subscription = make_subscription("https://shop.example/")
+    record_some("shard_0", 1)
+
+    def fail(*_):
+        raise OperationalError(2006, "gone")
+
+    monkeypatch.setattr(selectors.Subscription.objects, "values_list", fail)
+    monkeypatch.setattr(connections["default"], "close", lambda: None)
+    record_some("shard_0", 1)
+    assert len(deliveries_of(subscription)) == 2
+    monkeypatch.setattr(selectors._known, "audience", None)
+    with pytest.raises(OperationalError):
+        record_some("shard_0", 1)
 
 
 @database
