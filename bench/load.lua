@@ -1,7 +1,7 @@
 -- The requests of the scenarios that wrk sends. Arguments: script window_s run_id threads connections
 -- period_s file...
 --   place  shoppers.tsv skus.txt   orders; each has a shopper, one or two SKUs and an idempotency key of its own
---   place-rich  coupons.tsv skus.txt   orders of three SKUs, each with a coupon of its shopper
+--   place-rich  coupons.tsv skus.txt   orders of three SKUs, each with a coupon and points of its shopper
 --   read   paths.txt               product details
 --   mixed  shoppers.tsv skus.txt paths.txt   nine product details for each order
 --   flash-direct  shoppers.tsv sale.tsv      one unit of a sale's SKU for each of many shoppers
@@ -104,7 +104,7 @@ build["place-rich"] = function()
   for n = 0, 2 do items[n + 1] = '{"sku":"' .. skus[(first + n * 7) % #skus + 1] .. '","quantity":' .. n + 1 .. '}' end
   used[shopper] = used[shopper] + 1
   return post("/api/v1/orders", shopper, '{"items":[' .. table.concat(items, ",") .. '],"address_id":"'
-    .. addresses[shopper] .. '","coupons":["' .. (coupons[shopper][used[shopper]] or "0") .. '"]}')
+    .. addresses[shopper] .. '","coupons":["' .. (coupons[shopper][used[shopper]] or "0") .. '"],"points":5}')
 end
 
 function init_of.read(paths)

@@ -17,6 +17,7 @@ from django.db import connections
 
 from apps.orders.selectors import count_orders
 from apps.promotions.domain import CouponKind
+from apps.promotions.points.services import grant_points, new_grant_id
 from apps.promotions.selectors import standing_claims
 from apps.promotions.services import create_template, grant_coupons
 from apps.promotions.types import CouponTerms, NewTemplate
@@ -108,6 +109,19 @@ def grant_bench_coupons(user_ids: Sequence[int], *, each: int) -> list[list[int]
         for own, coupon in zip(granted, coupons, strict=True):
             own.append(coupon)
     return granted
+
+
+def grant_bench_points(user_ids: Sequence[int]) -> None:
+    """Give each of these shoppers more points than the orders of a run use."""
+    for user_id in user_ids:
+        grant_points(
+            user_id=user_id,
+            grant_id=new_grant_id(user_id),
+            points=500,
+            actor="bench",
+            reason="bench",
+            now=datetime.now(UTC),
+        )
 
 
 def stored_orders() -> int:

@@ -8,7 +8,15 @@ from bench.cpu import cpu_by_process, cpu_us_each
 from bench.load import Load, run_wrk
 from bench.result import Result
 from bench.scenario import Options, Scenario, Workspace, conclude
-from bench.stack import STOCK_FOR_BENCH, create_sale, first_sku, grant_bench_coupons, manage, stored_orders
+from bench.stack import (
+    STOCK_FOR_BENCH,
+    create_sale,
+    first_sku,
+    grant_bench_coupons,
+    grant_bench_points,
+    manage,
+    stored_orders,
+)
 
 SHOPPER_COUNT = 4_000
 _WARM_S = 2
@@ -83,7 +91,7 @@ class PlaceScenario(WrkScenario):
 
 
 class PlaceRichScenario(WrkScenario):
-    """Orders of three real SKUs with a coupon each, by thousands of shoppers: to be compared with `place`."""
+    """Orders of three real SKUs with a coupon and points each, by thousands of shoppers; beside `place`."""
 
     name = script = "place-rich"
     stores_orders = True
@@ -94,7 +102,9 @@ class PlaceRichScenario(WrkScenario):
     def prepare(self, workspace: Workspace) -> list[str]:
         """Make shoppers with coupons, and stock."""
         buyers, skus = workspace.buyers(SHOPPER_COUNT), workspace.skus()
-        granted = grant_bench_coupons([int(buyer.user_id) for buyer in buyers], each=self.coupons_each)
+        user_ids = [int(buyer.user_id) for buyer in buyers]
+        grant_bench_points(user_ids)
+        granted = grant_bench_coupons(user_ids, each=self.coupons_each)
         warm_count = self.coupons_each // 4
         self._files = [workspace.coupons("coupons.tsv", buyers, [own[warm_count:] for own in granted]), skus]
         return [workspace.coupons("warm.tsv", buyers, [own[:warm_count] for own in granted]), skus]
