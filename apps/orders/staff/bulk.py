@@ -164,18 +164,22 @@ def _run(action: OrderAction, order_id: int, *, version: int, staff: AbstractUse
         return action.run(ActionCall(story, staff, reason, {"reason": reason}, version, now))
 
 
-def _register(name: str) -> None:
+def _action(name: str) -> OrderAction:
     action = find_action(name)
     if action is None:
         raise ValueError(f"there is no action {name!r}")
+    return action
+
+
+def _register(name: str) -> None:
     register_bulk(
         BulkKind(
             name=f"order-{name}",
-            title=action.label,
-            permission=action.permission,
-            count=lambda order_ids: _count(action, order_ids),
-            run=lambda order_id, **call: _run(action, order_id, **call),
-            asks_proof=action.is_grave,
+            title=_action(name).label,
+            permission=_action(name).permission,
+            count=lambda order_ids: _count(_action(name), order_ids),
+            run=lambda order_id, **call: _run(_action(name), order_id, **call),
+            asks_proof=_action(name).is_grave,
         )
     )
 

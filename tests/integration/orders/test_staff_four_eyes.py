@@ -11,6 +11,7 @@ from apps.orders.selectors import find_order
 from apps.orders.staff import order_actions
 from apps.orders.staff.order_actions import is_above_four_eyes
 from infra.errors import InvalidState
+from infra.staff.actions import new_token
 from infra.staff.approvals import ask_approval, decide
 from infra.staff.bulk import bulk_kinds, count_bulk
 from infra.staff.models import Approval, BulkItem, StaffAction
@@ -47,7 +48,7 @@ def status_of(order) -> str:
 
 def answer_to(client, word="approve"):
     page = client.get("/admin/approvals/").content.decode()
-    token = page.split('name="token" value="')[1][:32] if 'name="token"' in page else "0" * 32
+    token = page.split('name="token" value="')[1][:32] if 'name="token"' in page else new_token()
     asked = {"approval": Approval.objects.get().id, "token": token, word: "1"}
     return client.post("/admin/approvals/", asked, follow=True)
 
