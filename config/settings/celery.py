@@ -113,6 +113,6 @@ CELERY_BEAT_SCHEDULE = {
         _hourly("orders.purge_sales", 57),
         _hourly("notifications.purge", 59),
         _hourly("orders.purge_figures", 12),
-        _hourly("staff.purge_log", 24),
+        _hourly("staff.purge_log", 36),
     )
 }

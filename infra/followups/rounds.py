@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import connections
 
@@ -27,8 +28,9 @@ def shard_round(name: str, work: Callable[[str], int]) -> dict[str, int]:
 def round_over(aliases: Iterable[str], name: str, work: Callable[[str], int]) -> dict[str, int]:
     """Call `work(alias)` for each database; returns what it returned, without the databases that failed.
 
-    What fails is logged and never raised: the next round comes by itself. A database that is away is left alone by this
-    process for SHARD_PAUSE_S seconds, so that waiting for it does not eat the time of the others.
+    What fails is logged and not raised, since the next round comes by itself; only the end of the task's own time is.
+    A database that is away is left alone by this process for SHARD_PAUSE_S seconds, so that waiting for it does not eat
+    the time of the others.
     """
     results: dict[str, int] = {}
     for alias in aliases:
@@ -36,6 +38,9 @@ def round_over(aliases: Iterable[str], name: str, work: Callable[[str], int]) ->
             continue
         try:
             results[alias] = work(alias)
+        except SoftTimeLimitExceeded:
+            connections.close_all()
+            raise
         except Exception as error:
             if is_outage(error):
                 _pause(alias, error)

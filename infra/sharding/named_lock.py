@@ -22,7 +22,8 @@ _WAIT_S: Final = 2
 def named_lock(alias: str, name: str, *, timeout_s: int = 60) -> Iterator[None]:
     """Hold a lock (GET_LOCK) named after this database and `name` on the connection of `alias`.
 
-    The server gives it up when the connection ends, however the process dies. Raises NamedLockTimeout.
+    The server gives it up when the connection ends, however the process dies. Raises NamedLockTimeout; with a
+    `timeout_s` of 0, at once.
     """
     connection = connections[alias]
     database = connection.settings_dict["NAME"]
@@ -31,7 +32,7 @@ def named_lock(alias: str, name: str, *, timeout_s: int = 60) -> Iterator[None]:
     deadline = time.monotonic() + timeout_s
     with connection.cursor() as cursor:
         # In short waits: a statement that takes long is taken for a server that hangs.
-        while not _acquired(cursor, key):
+        while not _acquired(cursor, key, wait_s=min(_WAIT_S, timeout_s)):
             if time.monotonic() >= deadline:
                 raise NamedLockTimeout(f"{name!r} on {alias} is held by another process for more than {timeout_s} s.")
         try:
@@ -41,8 +42,8 @@ def named_lock(alias: str, name: str, *, timeout_s: int = 60) -> Iterator[None]:
             cursor.fetchone()
 
 
-def _acquired(cursor: CursorWrapper, key: str) -> bool:
-    cursor.execute("SELECT GET_LOCK(%s, %s)", (key, _WAIT_S))
+def _acquired(cursor: CursorWrapper, key: str, *, wait_s: int) -> bool:
+    cursor.execute("SELECT GET_LOCK(%s, %s)", (key, wait_s))
     row = cursor.fetchone()
     return row is not None and row[0] == 1
 

@@ -1,7 +1,9 @@
 """Ending orders that nobody paid in time, by an indexed scan of each shard."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,9 +27,12 @@ from infra.followups.rounds import shard_round
 from infra.sharding.ids import slot_of
 from infra.sharding.monthly import existing_months
 from infra.sharding.months import Month
+from infra.sharding.named_lock import NamedLockTimeout, named_lock
 from infra.sharding.places import place_of_order, shard_atomic
 
 BATCH_SIZE: Final = 100
+TURN_S: Final = 15.0
+"""So long a sweep of one shard goes on, and a batch longer; beat begins the next one within seconds."""
 _WAITING: Final = (OrderStatus.PENDING_PAYMENT, PaymentStatus.UNPAID)
 # Columns that a sweep does not need; each costs a decryption a row.
 _UNNEEDED: Final = ("address", "note", "cancel_reason")
@@ -44,15 +49,26 @@ class ExpirySweep:
         self._alias = alias
         self._now = now
         self._provider_is_silent = False
+        self._until_s = time.monotonic() + TURN_S
 
     def run(self) -> int:
-        """End them all; returns how many ended. `counts` tells the outcomes."""
-        for month in existing_months(self._alias):
-            if month.starts_at <= self._now and (self._alias, month) not in _drained:
-                for orders in self._overdue(month):
-                    self._end(orders)
-                self._note_drained(month)
+        """End what is overdue, all of it or as much as a turn has time for; returns how many ended.
+
+        `counts` tells the outcomes. One sweep at a time on a shard: after a flood its orders expire as a flood, and
+        sweeps that met over them would end them one by one, and leave no process of the worker to anything else.
+        """
+        with suppress(NamedLockTimeout), named_lock(self._alias, "expire-orders", timeout_s=0):
+            for month in existing_months(self._alias):
+                if month.starts_at <= self._now and (self._alias, month) not in _drained:
+                    self._sweep(month)
         return self.counts["expired"]
+
+    def _sweep(self, month: Month) -> None:
+        for orders in self._overdue(month):
+            self._end(orders)
+            if time.monotonic() >= self._until_s:
+                return  # the next turn begins with the oldest again
+        self._note_drained(month)
 
     def _overdue(self, month: Month) -> Iterator[Sequence[Order]]:
         """Yield batches by age; one that is put off does not hold up those behind it."""

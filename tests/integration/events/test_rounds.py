@@ -1,6 +1,7 @@
 """Background rounds over databases: one that is away holds up none of the others."""
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError
 
 from infra.followups import rounds
@@ -42,3 +43,16 @@ def test_a_shard_that_is_away_is_left_alone_for_a_while_and_then_tried_again(set
 
     rounds._paused_until.clear()
     assert shard_round("test", work) == {"shard_0": 1, "shard_1": 1}
+
+
+def test_the_end_of_the_tasks_time_ends_the_round():
+    asked = []
+
+    def work(alias):
+        asked.append(alias)
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        shard_round("test", work)
+
+    assert asked == ["shard_0"]

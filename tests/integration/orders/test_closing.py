@@ -1,10 +1,11 @@
 """Cancelling, expiry, the stock that follows, and the one way in which orders change."""
 
+import threading
 from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from apps.inventory.selectors import holds_of
@@ -14,7 +15,7 @@ from apps.orders.locks import lock_order
 from apps.orders.selectors import find_order, get_order
 from apps.orders.services import expiry, stock
 from apps.orders.services.cancellation import cancel_order
-from apps.orders.services.expiry import expire_orders
+from apps.orders.services.expiry import ExpirySweep, expire_orders
 from apps.orders.services.payment import record_payment_outcome
 from apps.orders.services.stock import owe_stock_change, sync_due_stock, sync_stock_of
 from apps.orders.services.transitions import advance, advance_all
@@ -24,6 +25,7 @@ from apps.payments.services import create_attempt
 from apps.payments.types import AttemptStatus, PaymentOutcome
 from infra.followups.services import due
 from infra.sharding.ids import slot_of
+from infra.sharding.named_lock import named_lock
 from infra.sharding.places import place_of_order, shard_atomic
 from tests.factories.inventory import counters
 from tests.factories.orders import (
@@ -215,6 +217,47 @@ def test_more_orders_than_a_batch_end_in_one_pass(monkeypatch):
     expire_orders(now=now)
 
     assert {find_order(order.id).status for order in orders} == {"expired"}
+
+
+def test_a_sweep_ends_its_turn_in_time_and_the_next_goes_on(monkeypatch):
+    now = timezone.now()
+    expire_orders(now=now)
+    orders = [placed_order(make_buyer(shard=0)) for _ in range(3)]
+    for order in orders:
+        expire_at(order.id, now - timedelta(seconds=1))
+    monkeypatch.setattr(expiry, "BATCH_SIZE", 2)
+    monkeypatch.setattr(expiry, "TURN_S", 0.0)
+
+    ended = [ExpirySweep("shard_0", now=now).run() for _ in range(2)]
+
+    assert ended == [2, 1]
+    assert {find_order(order.id).status for order in orders} == {"expired"}
+
+
+def test_while_one_sweep_is_at_a_shard_another_leaves_it_alone():
+    now = timezone.now()
+    order = placed_order(make_buyer(shard=0))
+    expire_at(order.id, now - timedelta(seconds=1))
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with named_lock("shard_0", "expire-orders"):
+            is_held.set()
+            may_end.wait(20)
+        connections.close_all()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        assert is_held.wait(20)
+        expire_orders(now=now)
+        assert find_order(order.id).status == "pending_payment"
+    finally:
+        may_end.set()
+        other.join(20)
+
+    expire_orders(now=now)
+    assert find_order(order.id).status == "expired"
 
 
 def test_a_payment_that_comes_before_the_end_wins(monkeypatch):
